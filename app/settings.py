@@ -1,0 +1,117 @@
+"""Settings: read from the environment, `.env` and the running embedded stack, validated all at once.
+
+Precedence: process environment, then `.env` in the working directory, then `$CLAWQ_HOME/stack.env`, which the
+embedded stack writes, so that `celery -A app …` by hand reaches the services that `clawq up` started.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import Problem, SettingsError
+
+Role = Literal["gateway", "coordinator", "execution", "memory"]
+
+
+def _named(name: str) -> AliasChoices:
+    """One of the deployment design's own environment names, which carry no prefix."""
+    return AliasChoices(name, f"CLAWQ_{name}")
+
+
+class Settings(BaseSettings):
+    """What a process of clawq needs to know. Frozen; secrets never show in its repr."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CLAWQ_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    home: Path = Field(Path("var"), description="Where the embedded stack keeps its state (mode 0700).")
+    database_url: SecretStr | None = Field(
+        None, validation_alias=_named("DATABASE_URL"), description="Postgres 15 to 18, postgresql://user:pass@host/db."
+    )
+    redis_url: SecretStr | None = Field(
+        None, validation_alias=_named("REDIS_URL"), description="Redis 6.2+ or Valkey, redis://:pass@host:6379/0."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias=_named("LOG_LEVEL"))
+    log_format: Literal["auto", "console", "ecs", "text"] = Field(
+        "auto", description="auto: console on a terminal, ECS JSON elsewhere; text: one line that grok can parse."
+    )
+    agent_id: str | None = Field(
+        None, validation_alias=_named("AGENT_ID"), description="The agent a worker is an instance of; default ROLE_agent."
+    )
+    agent_type: Role | None = Field(
+        None, validation_alias=_named("AGENT_TYPE"), description="A worker's role; default: the queue it consumes."
+    )
+    docker_enabled: bool = Field(
+        True, validation_alias=_named("DOCKER_ENABLED"), description="false: never use a container engine."
+    )
+    sandbox: Literal["auto", "docker", "process"] = Field(
+        "auto", description="auto: docker where an engine answers and has the image, process otherwise."
+    )
+    sandbox_image: str = Field("python:3.11-slim", description="Image of the docker sandbox; needs python3.")
+    api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
+    health_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of a worker's /health; 0 picks a free one; default by role, 8000-8004."
+    )
+    lease_s: float = Field(30, ge=0.5, le=3600, description="Seconds a claim holds without a heartbeat.")
+    drain_s: float = Field(20, ge=0, le=3600, description="Seconds running tasks get at SIGTERM before hand-back.")
+    window: int = Field(1000, ge=1, le=100_000, description="Most queued, unclaimed tasks a queue holds.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _use_psycopg2(cls, url: SecretStr | None) -> SecretStr | None:
+        # SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3.
+        if url is None:
+            return None
+        scheme, sep, rest = url.get_secret_value().partition("://")
+        if not sep or scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
+            raise ValueError("must be a postgresql:// URL")
+        return SecretStr(f"postgresql+psycopg2://{rest}")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("must be a redis:// or rediss:// URL")
+        return url
+
+    def require_database_url(self) -> str:
+        """The Postgres URL. Raises SettingsError if none is configured."""
+        return _require(self.database_url, "DATABASE_URL")
+
+    def require_redis_url(self) -> str:
+        """The Redis URL. Raises SettingsError if none is configured."""
+        return _require(self.redis_url, "REDIS_URL")
+
+
+def _require(value: SecretStr | None, name: str) -> str:
+    if value is None:
+        raise SettingsError(f"{name} is not set: start the embedded stack with `clawq up`, or set {name}.")
+    return value.get_secret_value()
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        SettingsError: names every setting that is wrong, not just the first.
+    """
+    home = Path(os.environ.get("CLAWQ_HOME", "var"))
+    try:
+        return Settings(_env_file=(home / "stack.env", ".env"))  # type: ignore[call-arg]
+    except ValidationError as exc:
+        problems = [Problem(tuple(e["loc"]), e["msg"]) for e in exc.errors(include_input=False)]
+        listing = "; ".join(f"{'.'.join(map(str, p.loc))}: {p.msg}" for p in problems)
+        raise SettingsError(f"Wrong settings: {listing}", problems=problems) from None

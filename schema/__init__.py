@@ -1,0 +1,1 @@
+"""The database: SQLAlchemy models, one file per noun, and the Alembic migrations."""

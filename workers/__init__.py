@@ -1,0 +1,1 @@
+"""Celery jobs by role, the sandboxes, and the clock."""

@@ -1,0 +1,134 @@
+"""What a sandbox is asked to run and what it answers: plain frozen values, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+
+class Verdict(StrEnum):
+    """How a run ended. Decided by engine, kernel and supervisor, never by bytes the program can write.
+
+    Precedence when several apply: cancelled > timeout > cpu_limit > output_limit > oom > signaled > nonzero_exit > ok.
+    """
+
+    OK = "ok"
+    NONZERO_EXIT = "nonzero_exit"
+    SIGNALED = "signaled"
+    TIMEOUT = "timeout"
+    CPU_LIMIT = "cpu_limit"
+    OOM = "oom"
+    OUTPUT_LIMIT = "output_limit"
+    CANCELLED = "cancelled"
+    REJECTED = "rejected"
+    INFRA_ERROR = "infra_error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of one run."""
+
+    #: Wall-clock seconds from the start of the program.
+    wall_s: float = 60
+    #: CPU seconds over all processes of the program.
+    cpu_s: float = 60
+    #: Memory and swap together, MiB.
+    memory_mb: int = 256
+    #: Processes and threads at once.
+    pids: int = 64
+    #: Bytes of /workspace and /tmp together, MiB.
+    disk_mb: int = 64
+    #: Bytes of each output stream that are kept, KiB: the first half and the last half.
+    output_kb: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxSpec:
+    """One program to run."""
+
+    #: Unique and stable per attempt, for example "<task id>-<attempt>": names the container.
+    name: str
+    language: Literal["python", "shell"]
+    #: Exactly one of code and argv is given.
+    code: str | None = None
+    argv: tuple[str, ...] | None = None
+    stdin: str = ""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    #: Files put under /workspace before the start; names are relative, without `..`.
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandboxResult:
+    """How it went. Time-outs, OOM and signals are results, not exceptions."""
+
+    verdict: Verdict
+    exit_code: int | None = None
+    signal: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    #: Output beyond the limit was dropped (head and tail are kept).
+    truncated: bool = False
+    #: Bytes that are not UTF-8, or NULs, were replaced.
+    lossy: bool = False
+    wall_ms: int | None = None
+    cpu_ms: int | None = None
+    peak_memory_bytes: int | None = None
+    #: Which sandbox ran it: "docker", "process".
+    sandbox: str = ""
+    #: What the sandbox could not enforce here, one phrase each.
+    unenforced: tuple[str, ...] = ()
+    #: One sentence for people when the verdict is not ok.
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The result of a code task, as the HTTP contract has it."""
+        return {
+            "verdict": str(self.verdict),
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "truncated": self.truncated,
+            "lossy": self.lossy,
+            "artifacts": [],
+            "usage": {"wall_ms": self.wall_ms, "cpu_ms": self.cpu_ms, "peak_memory_bytes": self.peak_memory_bytes},
+            "sandbox": self.sandbox,
+            "warm": False,
+            **({"unenforced": list(self.unenforced)} if self.unenforced else {}),
+        }
+
+
+class Stop(Protocol):
+    """Tells a running sandbox to kill its program: a cancel, a deadline, a lost lease or a drain."""
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """What the worker wants to hear while the program runs. Each is called from the thread that called run()."""
+
+    #: The container or process exists, before any code is sent: its id.
+    started: Callable[[str], None] = lambda _id: None
+    #: (stream, text) with stream "stdout" or "stderr"; called as output arrives, in order per stream.
+    output: Callable[[str, str], None] = lambda _stream, _text: None
+    #: (percent 0-100, note) from lines written to $CLAWQ_PROGRESS_FD.
+    progress: Callable[[int, str | None], None] = lambda _percent, _note: None
+
+
+class Sandbox(Protocol):
+    """One way to run untrusted code."""
+
+    name: str
+
+    def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
+        """Run one program to its end, or until `stop` is set; then every process of it is dead.
+
+        Never raises for anything the program did; a fault of the engine is the verdict `infra_error`.
+        """
+        ...
