@@ -1,0 +1,26 @@
+"""All models in one place, for migrations and whoever needs the whole metadata."""
+
+from schema.agents import Agent, Worker
+from schema.base import Base
+from schema.groupchats import GroupChat
+from schema.keys import ApiKey, Idempotency
+from schema.memories import Memory
+from schema.messages import Message
+from schema.sessions import Session
+from schema.tasks import Attempt, Edge, Event, Task
+
+__all__ = [
+    "Agent",
+    "ApiKey",
+    "Attempt",
+    "Base",
+    "Edge",
+    "Event",
+    "GroupChat",
+    "Idempotency",
+    "Memory",
+    "Message",
+    "Session",
+    "Task",
+    "Worker",
+]
