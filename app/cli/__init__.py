@@ -1,0 +1,1 @@
+"""The `clawq` command line."""

@@ -1,0 +1,39 @@
+"""TCP ports on the loopback address."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+
+#: Below the range from which kernels take the ports of outgoing connections (32768 and up on Linux), so that
+#: a server finds its port free when it comes back.
+_FIRST, _LAST = 20_000, 29_999
+_TRIES = 200
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def pick(remembered: int | None = None) -> int:
+    """The remembered port if it is still free, else a free one.
+
+    Raises:
+        OSError: no free port was found.
+    """
+    if remembered and is_free(remembered):
+        return remembered
+    for port in random.sample(range(_FIRST, _LAST + 1), _TRIES):
+        if is_free(port):
+            return port
+    raise OSError(f"no free port between {_FIRST} and {_LAST} on {LOOPBACK}")

