@@ -1,14 +1,14 @@
 """Everything clawq refuses, as one tree. A class carries its code and HTTP status; the docstring is the default text.
 
-    ClawqError
-    ├── SettingsError           the configuration is not usable
-    ├── Invalid                 422  the request is well-formed but not acceptable
-    ├── Unauthorized            401
-    ├── Forbidden               403
-    ├── NotFound                404
-    └── Conflict                409  the thing is in a state that does not allow it
-        ├── IdempotencyInFlight 409
-        └── IdempotencyMismatch 422
+ClawqError
+├── SettingsError           the configuration is not usable
+├── Invalid                 422  the request is well-formed but not acceptable
+├── Unauthorized            401
+├── Forbidden               403
+├── NotFound                404
+└── Conflict                409  the thing is in a state that does not allow it
+    ├── IdempotencyInFlight 409
+    └── IdempotencyMismatch 422
 """
 
 from __future__ import annotations

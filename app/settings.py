@@ -38,20 +38,29 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("var"), description="Where the embedded stack keeps its state (mode 0700).")
     database_url: SecretStr | None = Field(
-        None, validation_alias=_named("DATABASE_URL"), description="Postgres 15 to 18, postgresql://user:pass@host/db."
+        None,
+        validation_alias=_named("DATABASE_URL"),
+        description="Postgres 15 to 18, postgresql://user:pass@host/db.",
     )
     redis_url: SecretStr | None = Field(
-        None, validation_alias=_named("REDIS_URL"), description="Redis 6.2+ or Valkey, redis://:pass@host:6379/0."
+        None,
+        validation_alias=_named("REDIS_URL"),
+        description="Redis 6.2+ or Valkey, redis://:pass@host:6379/0.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias=_named("LOG_LEVEL"))
     log_format: Literal["auto", "console", "ecs", "text"] = Field(
-        "auto", description="auto: console on a terminal, ECS JSON elsewhere; text: one line that grok can parse."
+        "auto",
+        description="auto: console on a terminal, ECS JSON elsewhere; text: one line that grok can parse.",
     )
     agent_id: str | None = Field(
-        None, validation_alias=_named("AGENT_ID"), description="The agent a worker is an instance of; default ROLE_agent."
+        None,
+        validation_alias=_named("AGENT_ID"),
+        description="The agent a worker is an instance of; default ROLE_agent.",
     )
     agent_type: Role | None = Field(
-        None, validation_alias=_named("AGENT_TYPE"), description="A worker's role; default: the queue it consumes."
+        None,
+        validation_alias=_named("AGENT_TYPE"),
+        description="A worker's role; default: the queue it consumes.",
     )
     docker_enabled: bool = Field(
         True, validation_alias=_named("DOCKER_ENABLED"), description="false: never use a container engine."
@@ -62,7 +71,10 @@ class Settings(BaseSettings):
     sandbox_image: str = Field("python:3.11-slim", description="Image of the docker sandbox; needs python3.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
     health_port: int | None = Field(
-        None, ge=0, le=65535, description="Port of a worker's /health; 0 picks a free one; default by role, 8000-8004."
+        None,
+        ge=0,
+        le=65535,
+        description="Port of a worker's /health; 0 picks a free one; default by role, 8000-8004.",
     )
     lease_s: float = Field(30, ge=0.5, le=3600, description="Seconds a claim holds without a heartbeat.")
     drain_s: float = Field(20, ge=0, le=3600, description="Seconds running tasks get at SIGTERM before hand-back.")
@@ -110,7 +122,7 @@ def settings() -> Settings:
     """
     home = Path(os.environ.get("CLAWQ_HOME", "var"))
     try:
-        return Settings(_env_file=(home / "stack.env", ".env"))  # type: ignore[call-arg]
+        return Settings(_env_file=(home / "stack.env", ".env"))
     except ValidationError as exc:
         problems = [Problem(tuple(e["loc"]), e["msg"]) for e in exc.errors(include_input=False)]
         listing = "; ".join(f"{'.'.join(map(str, p.loc))}: {p.msg}" for p in problems)

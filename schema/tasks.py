@@ -53,10 +53,13 @@ class Task(Base):
     priority: Mapped[Word] = mapped_column(server_default=Priority.NORMAL)
     #: 0 is first: what admission sorts by.
     priority_rank: Mapped[int] = mapped_column(
-        SmallInteger, Computed("CASE priority WHEN 'high' THEN 0 WHEN 'normal' THEN 1 ELSE 2 END", persisted=True)
+        SmallInteger,
+        Computed("CASE priority WHEN 'high' THEN 0 WHEN 'normal' THEN 1 ELSE 2 END", persisted=True),
     )
     queue: Mapped[Word]
     assigned_to: Mapped[Id | None] = mapped_column(ForeignKey("agents.id"))
+    #: Whether assigned_to came with the POST; otherwise each admission picks anew.
+    pinned: Mapped[bool] = mapped_column(server_default=text("false"))
     session_id: Mapped[Id | None] = mapped_column(ForeignKey("sessions.id"))
     workflow_id: Mapped[Id | None]
 
@@ -131,7 +134,10 @@ class Task(Base):
 
 
 class Edge(Base):
-    """A child waits for a parent: `tasks.dependencies` turned round, so that a finish finds whom to release."""
+    """A child still waits for a parent: `tasks.dependencies` turned round, so that a finish finds whom to release.
+
+    The row goes when the parent has succeeded, so `deps_left` of a task is the number of its rows here.
+    """
 
     __tablename__ = "edges"
 

@@ -180,6 +180,7 @@ def upgrade() -> None:
         ),
         sa.Column("queue", sa.String(length=50), nullable=False),
         sa.Column("assigned_to", sa.String(length=255), nullable=True),
+        sa.Column("pinned", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("session_id", sa.String(length=255), nullable=True),
         sa.Column("workflow_id", sa.String(length=255), nullable=True),
         sa.Column("status", sa.String(length=50), server_default="pending", nullable=False),

@@ -1,0 +1,60 @@
+"""The Celery application. `celery -A app worker -Q execution` finds it here.
+
+Celery carries ids and wakes workers; it holds no state. Its settings are chosen so that it neither hoards, kills
+nor retries: recovery is Postgres' business (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.entity import Queue as KombuQueue
+
+from app.queues import ADMIT, Queue
+from app.settings import settings
+
+celery_app = Celery("clawq", include=["workers.gateway", "workers.run", "workers.lifecycle"])
+
+
+def configure() -> None:
+    """Settings that need the environment; applied when Celery first asks for its configuration."""
+    celery_app.conf.update(
+        broker_url=settings().require_redis_url(),
+        task_queues=[KombuQueue(queue) for queue in Queue],
+        task_default_queue=Queue.EXECUTION,
+        task_routes={ADMIT: {"queue": Queue.GATEWAY}},
+        # A queue that nobody declared is a typo, not a new queue.
+        task_create_missing_queues=False,
+        # Ids in JSON and nothing else: a pickle in Redis would be code execution.
+        accept_content=["json"],
+        task_serializer="json",
+        # Results live in Postgres.
+        task_ignore_result=True,
+        result_backend=None,
+        # Late ack with one prefetched job: against hoarding. A lost or repeated envelope is harmless anyway.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        # The lease takes back what a dead worker held, with a count; a requeue by Celery would have none.
+        task_reject_on_worker_lost=False,
+        # True would end running work, and ack it away, whenever Redis restarts.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            # Longer than any task's wall-time ceiling: a redelivery is only a failed claim, but a useless one.
+            "visibility_timeout": 6 * 3600,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+        worker_pool="app.pool:ThreadPool",
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=True,
+        # `celery control` replies are queues of their own; they should not outlive the asker by a day.
+        control_queue_expires=60,
+        beat_scheduler="workers.clock:Clock",
+    )
+
+
+celery_app.on_configure.connect(lambda **_: configure(), weak=False)

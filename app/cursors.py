@@ -1,0 +1,43 @@
+"""Cursors: opaque keyset positions in lists that run from the newest to the oldest."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, tuple_
+
+from app.errors import Invalid, Problem
+
+
+def after(query: Select[Any], created_at: Any, row_id: Any, cursor: str | None, limit: int) -> Select[Any]:
+    """Order `query` newest first, start behind `cursor`, and ask for one row more than `limit`, to see what is left.
+
+    Raises:
+        Invalid: the cursor is not one of ours.
+    """
+    if cursor is not None:
+        query = query.where(_older(created_at, row_id, cursor))
+    return query.order_by(created_at.desc(), row_id.desc()).limit(limit + 1)
+
+
+def page(rows: list[Any], limit: int) -> tuple[list[Any], str | None]:
+    """Cut the rows of an `after` query to a page and the cursor of the next one, None at the end."""
+    if len(rows) <= limit:
+        return rows, None
+    last = rows[limit - 1]
+    position = json.dumps([last.created_at.isoformat(), last.id])
+    return rows[:limit], base64.urlsafe_b64encode(position.encode()).decode()
+
+
+def _older(created_at: Any, row_id: Any, cursor: str) -> ColumnElement[bool]:
+    try:
+        at, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        position = (datetime.fromisoformat(at), str(last_id))
+    except (ValueError, TypeError):
+        raise Invalid(
+            "The cursor is not valid.", problems=[Problem(("cursor",), "take next_cursor as it is")]
+        ) from None
+    return tuple_(created_at, row_id) < position

@@ -1,0 +1,52 @@
+"""Prometheus metrics. Counters count in the process where the thing happens; gauges are read from Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import text
+
+from app.db import transaction
+
+HTTP_REQUESTS = Counter("http_requests", "HTTP requests answered.", ["method", "route", "status"])
+HTTP_SECONDS = Histogram("http_request_duration_seconds", "Time to answer an HTTP request.", ["method", "route"])
+TASKS_COMPLETED = Counter("tasks_completed", "Tasks that ended, by terminal state.", ["status"])
+TASK_RETRIES = Counter("task_retries", "Attempts that failed and will be tried again.")
+LEASES_EXPIRED = Counter("lease_expiries", "Attempts taken back from workers that stopped their heartbeat.")
+REDISPATCHES = Counter("redispatches", "Envelopes sent again because nobody claimed the task.")
+PUBLISH_FAILURES = Counter("publish_failures", "Envelopes and notices that Redis did not take in time.")
+SANDBOX_RUNS = Counter("sandbox_runs", "Programs run, by sandbox and verdict.", ["sandbox", "verdict"])
+
+_COUNTS = text(
+    """
+    SELECT queue, status, count(*) AS tasks,
+           extract(epoch FROM now() - min(coalesce(last_dispatched_at, created_at)))::float AS oldest_s
+    FROM tasks WHERE status IN ('pending', 'queued', 'running') GROUP BY queue, status
+    """
+)
+_AGENTS = text("SELECT agent_type, status, count(*) AS agents FROM agents GROUP BY agent_type, status")
+
+
+class DatabaseCollector(Collector):
+    """Gauges that only Postgres knows: queues and agents. Registered by the API, so each is exported once."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Read the gauges. Raises sqlalchemy.exc.DBAPIError if Postgres is away: the scrape fails and says so."""
+        tasks = GaugeMetricFamily("tasks", "Tasks not yet ended.", labels=["queue", "status"])
+        oldest = GaugeMetricFamily(
+            "queue_oldest_seconds",
+            "Seconds the oldest queued task has waited for a worker.",
+            labels=["queue"],
+        )
+        agents = GaugeMetricFamily("agent_status", "Agents by type and status.", labels=["agent_type", "status"])
+        with transaction() as db:
+            for row in db.execute(_COUNTS):
+                tasks.add_metric([row.queue, row.status], row.tasks)
+                if row.status == "queued":
+                    oldest.add_metric([row.queue], row.oldest_s)
+            for row in db.execute(_AGENTS):
+                agents.add_metric([row.agent_type, row.status], row.agents)
+        yield from (tasks, oldest, agents)

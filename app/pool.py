@@ -1,0 +1,90 @@
+"""A thread pool for Celery workers that can grow and shrink while it works.
+
+Jobs here wait for containers, sockets and Postgres, so threads carry many at once. Celery's own thread pool has
+no `grow` and `shrink`, so `celery control pool_grow` and `--autoscale` do nothing on it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from celery.concurrency import ALIASES
+from celery.concurrency.base import BasePool, apply_target
+
+#: A job, or None to tell one thread to leave.
+_Job = Callable[[], Any] | None
+
+
+class ThreadPool(BasePool):  # type: ignore[misc]
+    """Daemon threads over one queue of jobs."""
+
+    body_can_be_buffer = True
+    signal_safe = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._threads: set[threading.Thread] = set()
+
+    def on_start(self) -> None:
+        """Start as many threads as the worker's concurrency."""
+        self._spawn(self.limit)
+
+    def on_stop(self) -> None:
+        """Drop jobs that no thread has taken (they are not acked, so they return to the queue); wait for the rest."""
+        while True:
+            try:
+                self._jobs.get_nowait()
+            except Empty:
+                break
+        threads = list(self._threads)
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads:
+            thread.join()
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Queue one job."""
+        self._jobs.put(lambda: apply_target(target, args, kwargs, callback, accept_callback))
+
+    def grow(self, n: int = 1) -> None:
+        """Add `n` threads."""
+        self.limit += n
+        self._spawn(n)
+
+    def shrink(self, n: int = 1) -> None:
+        """Let `n` threads leave, each after the job it has. Raises ValueError if fewer than one would stay."""
+        if self.limit - n < 1:
+            raise ValueError(f"cannot shrink by {n}: {self.limit} slots, and at least one must stay")
+        self.limit -= n
+        for _ in range(n):
+            self._jobs.put(None)
+
+    def _spawn(self, n: int) -> None:
+        for _ in range(n):
+            thread = threading.Thread(target=self._work, name="slot", daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+        self._threads.discard(threading.current_thread())
+
+    def _get_info(self) -> dict[str, Any]:
+        return {**super()._get_info(), "max-concurrency": self.limit, "threads": len(self._threads)}
+
+
+# `celery worker -P threads` should mean this pool too.
+ALIASES["threads"] = "app.pool:ThreadPool"

@@ -1,0 +1,142 @@
+"""Publishing envelopes: ids only, bounded in time, and never a reason for a request to fail.
+
+A publish that times out may still have been enqueued; either way the row stands in Postgres and the clock sends
+again whatever nobody claimed. So errors are logged and counted here, not raised.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import redis
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+
+from app import metrics
+from app.celery import celery_app
+from app.queues import ADMIT, RUN, Queue
+from app.settings import settings
+
+log = logging.getLogger(__name__)
+
+#: A healthy local Redis answers in under a millisecond; a client waits for at most two of these.
+_SOCKET_TIMEOUT_S = 0.25
+#: The gateway job deletes the key as its first act, so it only outlives a lost envelope.
+_BELL_EXPIRY_S = 2
+#: Ids in one envelope of inline tasks: 200 reach 78% of the throughput of 500 and spread better over slots.
+INLINE_BATCH = 200
+#: Redis channel that carries JSON lists of the ids of tasks with news.
+NEWS = "clawq:news"
+
+
+class CircuitBreaker:
+    """Keeps callers from waiting for a Redis that does not answer: after a failure, one try every `open_s` seconds."""
+
+    def __init__(self, open_s: float = 2.0) -> None:
+        self._open_s = open_s
+        self._open_until = 0.0
+        self._lock = threading.Lock()
+
+    def allows(self) -> bool:
+        """Whether to try now. While open, the first caller after the wait gets through, the others do not."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._open_until:
+                return False
+            if self._open_until:
+                self._open_until = now + self._open_s
+            return True
+
+    def succeeded(self) -> None:
+        """Close the circuit."""
+        self._open_until = 0.0
+
+    def failed(self) -> None:
+        """Open the circuit."""
+        self._open_until = time.monotonic() + self._open_s
+
+
+_breaker = CircuitBreaker()
+
+
+def ring() -> None:
+    """Ask the gateway to admit what is pending. Many rings make one envelope."""
+    _attempt("ring", _ring)
+
+
+def send(envelopes: Iterable[tuple[Queue, Sequence[str]]]) -> None:
+    """Send one `tasks.run` envelope to each queue given, with the ids of the tasks to claim."""
+    for queue, ids in envelopes:
+        if not _attempt("send", partial(_publish, RUN, [list(ids)], queue)):
+            return
+
+
+def tell(task_ids: Iterable[str]) -> None:
+    """Tell whoever watches that these tasks have news. Content always comes from Postgres."""
+    _attempt("tell", lambda: client().publish(NEWS, json.dumps(list(task_ids))))
+
+
+def answer() -> None:
+    """The gateway has heard the bell: the next ring sends an envelope again."""
+    _attempt("answer", lambda: client().delete(_bell()))
+
+
+@cache
+def client() -> redis.Redis:
+    """A Redis client with short time-outs and no retries, for everything but consuming."""
+    return redis.Redis.from_url(
+        settings().require_redis_url(),
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=_SOCKET_TIMEOUT_S,
+        retry=None,
+    )
+
+
+def _attempt(what: str, action: Callable[[], Any]) -> bool:
+    if not _breaker.allows():
+        metrics.PUBLISH_FAILURES.inc()
+        return False
+    try:
+        action()
+    except (redis.RedisError, OperationalError, OSError) as exc:
+        _breaker.failed()
+        metrics.PUBLISH_FAILURES.inc()
+        log.warning("Redis did not take it (%s): %s", what, exc)
+        return False
+    _breaker.succeeded()
+    return True
+
+
+def _bell() -> str:
+    return f"clawq:bell:{Queue.GATEWAY}"
+
+
+def _ring() -> None:
+    if not client().set(_bell(), "1", nx=True, ex=_BELL_EXPIRY_S):
+        return
+    try:
+        _publish(ADMIT, [], Queue.GATEWAY)
+    except BaseException:
+        client().delete(_bell())
+        raise
+
+
+def _publish(job: str, args: list[object], queue: Queue) -> None:
+    with _connections().acquire(block=True, timeout=_SOCKET_TIMEOUT_S) as connection:
+        celery_app.send_task(job, args, queue=queue, connection=connection, retry=False, ignore_result=True)
+
+
+@cache
+def _connections() -> Any:
+    options = celery_app.conf.broker_transport_options | {
+        "socket_timeout": _SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": _SOCKET_TIMEOUT_S,
+        "max_retries": 0,
+    }
+    return Connection(settings().require_redis_url(), transport_options=options).Pool(limit=32)

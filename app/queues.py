@@ -1,0 +1,20 @@
+"""The four queues, and the names of the Celery jobs that travel through them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Queue(StrEnum):
+    """One queue a role. Priority is decided at admission, in Postgres, so there are no more."""
+
+    GATEWAY = "gateway"
+    COORDINATOR = "coordinator"
+    EXECUTION = "execution"
+    MEMORY = "memory"
+
+
+#: Celery job: admit pending tasks to their queues. No arguments.
+ADMIT = "gateway.admit"
+#: Celery job: claim and run tasks. One argument, a list of task ids.
+RUN = "tasks.run"

@@ -1,0 +1,191 @@
+"""Admit: move the best pending tasks to their queues, while those have room.
+
+An envelope cannot be reordered once sent, so priority, fairness between owners and agents' limits are decided here,
+in Postgres, over a backlog that stays there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app import publisher
+from app.db import after_commit
+from app.queues import Queue
+from app.settings import settings
+from app.tasks.dispatch import Queued, envelopes
+
+#: Rows admitted in one transaction.
+BATCH = 500
+#: Seconds until an envelope that nobody claimed is sent again; later ones back off (recover.py).
+REDISPATCH_S = 30
+
+# One admission at a time, so that counts of what is queued hold until commit.
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('clawq.admit'))")
+_LOAD = text(
+    """
+    SELECT queue, assigned_to, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) AS in_flight
+    FROM tasks WHERE status IN ('queued', 'running') GROUP BY queue, assigned_to
+    """
+)
+_AGENTS = text("SELECT id, agent_type, configuration FROM agents WHERE status = 'active' ORDER BY id")
+# The head of each owner's line, by priority; then owners take turns. Each LATERAL is one walk along
+# tasks_idx_admissible; the recursion finds the owners by jumping from one to the next in the same index.
+_CANDIDATES = text(
+    """
+    WITH RECURSIVE owners AS (
+        SELECT q.queue, (SELECT min(owner) FROM tasks WHERE status = 'pending' AND deps_left = 0
+                         AND queue = q.queue) AS owner
+        FROM unnest(CAST(:queues AS text[])) AS q (queue)
+        UNION ALL
+        SELECT o.queue, (SELECT min(owner) FROM tasks WHERE status = 'pending' AND deps_left = 0
+                         AND queue = o.queue AND owner > o.owner)
+        FROM owners o WHERE o.owner IS NOT NULL
+    ), heads AS (
+        SELECT t.*, row_number() OVER (PARTITION BY t.queue, t.owner, t.priority_rank
+                                       ORDER BY t.available_at, t.id) AS turn
+        FROM owners o CROSS JOIN (VALUES (0), (1), (2)) AS r (rank)
+        CROSS JOIN LATERAL (
+            SELECT id, queue, owner, task_type, assigned_to, priority_rank, available_at
+            FROM tasks
+            WHERE status = 'pending' AND deps_left = 0 AND queue = o.queue AND owner = o.owner
+              AND priority_rank = r.rank AND available_at <= now()
+              AND (assigned_to = ANY(:open_agents) OR assigned_to IS NULL AND o.queue = ANY(:open_roles))
+            ORDER BY available_at, id LIMIT :limit
+        ) t
+        WHERE o.owner IS NOT NULL
+    )
+    SELECT id, queue, task_type, assigned_to FROM heads ORDER BY priority_rank, turn, available_at, id LIMIT :limit
+    """
+)
+_QUEUE = text(
+    """
+    WITH picked AS (
+        SELECT t.id, n.agent FROM tasks t
+        JOIN unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent) USING (id)
+        WHERE t.status = 'pending' ORDER BY t.id FOR UPDATE OF t
+    ), u AS (
+        UPDATE tasks t
+        SET status = 'queued', assigned_to = picked.agent, dispatches = 1, last_dispatched_at = now(),
+            next_dispatch_at = now() + :redispatch_s * interval '1 second', last_seq = last_seq + 1, updated_at = now()
+        FROM picked WHERE t.id = picked.id AND t.status = 'pending'
+        RETURNING t.id, t.queue, t.task_type, t.last_seq, t.round, t.attempt, t.assigned_to
+    ), e AS (
+        INSERT INTO events (task_id, seq, kind, round, attempt, data)
+        SELECT id, last_seq, 'queued', round, attempt, jsonb_build_object('queue', queue, 'agent', assigned_to) FROM u
+    )
+    SELECT id, queue, task_type FROM u
+    """
+)
+
+
+@dataclass
+class Desk:
+    """An active agent and how much it may still take on."""
+
+    id: str
+    agent_type: str
+    task_types: frozenset[str] | None
+    room: float
+    load: int
+
+    def takes(self, task_type: str) -> bool:
+        """Whether the agent's policy and limit allow one more task of this type."""
+        return self.room > 0 and (self.task_types is None or task_type in self.task_types)
+
+
+def admit(db: Session) -> bool:
+    """Queue up to BATCH pending tasks and send their envelopes after commit.
+
+    Returns:
+        Whether a full batch was considered, so that more may be waiting.
+    """
+    db.execute(_LOCK)
+    load = db.execute(_LOAD).all()
+    room = _room(load)
+    desks = _desks(db, load)
+    considered = _candidates(db, room, desks)
+    picks = assign(considered, room, desks)
+    if picks:
+        params = {"ids": list(picks), "agents": list(picks.values()), "redispatch_s": REDISPATCH_S}
+        rows = [Queued(*row) for row in db.execute(_QUEUE, params)]
+        after_commit(db, "send", partial(publisher.send, list(envelopes(rows))))
+        after_commit(db, "tell", partial(publisher.tell, [row.id for row in rows]))
+    return len(considered) == BATCH and bool(picks)
+
+
+def assign(candidates: Iterable[Any], room: dict[str, int], desks: Sequence[Desk]) -> dict[str, str]:
+    """Pick an agent for each candidate while its queue has room.
+
+    Args:
+        candidates: rows with `id`, `queue`, `task_type` and `assigned_to`, best first.
+        room: how many more tasks each queue holds.
+        desks: the active agents.
+
+    Returns:
+        Task id → agent id. An unassigned task goes to the least loaded agent of its queue's role; one that no
+        agent takes is left out and stays pending.
+    """
+    by_id = {desk.id: desk for desk in desks}
+    left = dict(room)
+    picks: dict[str, str] = {}
+    for task in candidates:
+        if left[task.queue] <= 0:
+            continue
+        if task.assigned_to:
+            open_desks = [by_id[task.assigned_to]] if task.assigned_to in by_id else []
+        else:
+            open_desks = [desk for desk in desks if desk.agent_type == task.queue]
+        takers = [desk for desk in open_desks if desk.takes(task.task_type)]
+        if not takers:
+            continue
+        desk = min(takers, key=lambda d: d.load)
+        desk.load += 1
+        desk.room -= 1
+        left[task.queue] -= 1
+        picks[task.id] = desk.id
+    return picks
+
+
+def _room(load: Sequence[Any]) -> dict[str, int]:
+    queued: Counter[str] = Counter()
+    for row in load:
+        queued[row.queue] += row.queued
+    return {queue: settings().window - queued[queue] for queue in Queue}
+
+
+def _desks(db: Session, load: Sequence[Any]) -> list[Desk]:
+    in_flight: Counter[str] = Counter()
+    for row in load:
+        in_flight[row.assigned_to] += row.in_flight
+    return [_desk(row, in_flight[row.id]) for row in db.execute(_AGENTS)]
+
+
+def _desk(row: Any, in_flight: int) -> Desk:
+    policy = row.configuration or {}
+    types = policy.get("task_types")
+    limit = policy.get("max_running")
+    return Desk(
+        id=row.id,
+        agent_type=row.agent_type,
+        task_types=None if types is None else frozenset(types),
+        room=float("inf") if limit is None else limit - in_flight,
+        load=in_flight,
+    )
+
+
+def _candidates(db: Session, room: dict[str, int], desks: Sequence[Desk]) -> Sequence[Any]:
+    manned = {desk.agent_type for desk in desks}
+    params = {
+        "queues": [queue for queue, places in room.items() if places > 0 and queue in manned],
+        "open_agents": [desk.id for desk in desks if desk.room > 0],
+        "open_roles": [desk.agent_type for desk in desks if desk.room > 0],
+        "limit": BATCH,
+    }
+    return db.execute(_CANDIDATES, params).all()

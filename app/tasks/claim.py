@@ -1,0 +1,73 @@
+"""Claim: take queued tasks for this worker, each under a new attempt and a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app import publisher
+from app.db import after_commit
+from app.settings import settings
+
+# FOR UPDATE waits: SKIP LOCKED would drop the envelope of a row that is locked for a millisecond.
+_CLAIM = text(
+    """
+    WITH due AS (
+        SELECT id FROM tasks WHERE id = ANY(:ids) AND status = 'queued' ORDER BY id FOR UPDATE
+    ), u AS (
+        UPDATE tasks t
+        SET status = 'running', attempt = attempt + 1, lease_owner = :worker, progress = 0,
+            lease_until = now() + :lease_s * interval '1 second', next_dispatch_at = NULL,
+            started_at = now(), last_seq = last_seq + 1, updated_at = now()
+        FROM due
+        WHERE t.id = due.id AND t.status = 'queued' AND (t.deadline IS NULL OR t.deadline > now())
+        RETURNING t.*
+    ), a AS (
+        INSERT INTO attempts (task_id, attempt, round, worker) SELECT id, attempt, round, :worker FROM u
+    ), e AS (
+        INSERT INTO events (task_id, seq, kind, round, attempt, data)
+        SELECT id, last_seq, 'running', round, attempt, jsonb_build_object('worker', CAST(:worker AS text)) FROM u
+    )
+    SELECT id, attempt, task_type, payload, failures, infra_failures, max_attempts, deadline,
+           EXISTS (SELECT FROM tasks p WHERE p.status = 'pending' AND p.deps_left = 0 AND p.queue = u.queue
+                   AND p.available_at <= now()) AS backlog
+    FROM u
+    """
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A task that is ours to run, fenced by its attempt."""
+
+    id: str
+    #: The fencing token: whatever is written about this run says which attempt it was.
+    attempt: int
+    task_type: str
+    payload: dict[str, Any]
+    #: Failures so far in this round: of the program, and of workers or sandboxes.
+    failures: int
+    infra_failures: int
+    max_attempts: int
+    deadline: datetime | None
+
+
+def claim(db: Session, ids: Sequence[str], worker: str) -> list[Claim]:
+    """Claim those of `ids` that are still queued.
+
+    The others (a repeated envelope, a cancelled task, one past its deadline) are left alone, quietly. If more is
+    pending for the queue, the gateway is rung: there is room now.
+    """
+    params = {"ids": list(ids), "worker": worker, "lease_s": settings().lease_s}
+    rows = db.execute(_CLAIM, params).all()
+    if rows:
+        after_commit(db, "tell", partial(publisher.tell, [row.id for row in rows]))
+    if any(row.backlog for row in rows):
+        after_commit(db, "ring", publisher.ring)
+    return [Claim(*row[:-1]) for row in rows]

@@ -1,0 +1,111 @@
+"""Explain: what a task waits for, in words and ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.settings import settings
+from schema.agents import Agent
+from schema.tasks import Task, TaskStatus
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing a task waits for."""
+
+    #: parent, time, agent, limit, room, admission, worker, lease, cancel.
+    kind: str
+    detail: str
+    refs: dict[str, Any] = field(default_factory=dict)
+
+
+_PARENTS = text(
+    """
+    SELECT p.id, p.status FROM edges e JOIN tasks p ON p.id = e.parent_id
+    WHERE e.child_id = :id ORDER BY p.id LIMIT 100
+    """
+)
+_AGENTS = text("SELECT count(*) FROM agents WHERE agent_type = :role AND status = 'active'")
+_WORKERS = text(
+    "SELECT count(*) FROM workers WHERE role = :queue AND heartbeat_at > now() - :lease_s * interval '1 second'"
+)
+_IN_FLIGHT = text("SELECT count(*) FROM tasks WHERE assigned_to = :agent AND status IN ('queued', 'running')")
+_QUEUED = text("SELECT count(*) FROM tasks WHERE queue = :queue AND status = 'queued'")
+_NOW = text("SELECT now()")
+
+
+def explain(db: Session, task: Task) -> list[Reason]:
+    """Everything that keeps `task` from running or ending, the nearest cause first. Empty once it has ended."""
+    if task.status == TaskStatus.PENDING:
+        return _pending(db, task)
+    if task.status == TaskStatus.QUEUED:
+        return _queued(db, task)
+    if task.status == TaskStatus.RUNNING:
+        return _running(task)
+    return []
+
+
+def _pending(db: Session, task: Task) -> list[Reason]:
+    reasons = [
+        Reason("parent", f"Parent {row.id} is {row.status}.", {"task_id": row.id, "status": row.status})
+        for row in db.execute(_PARENTS, {"id": task.id})
+    ]
+    if task.available_at > db.execute(_NOW).scalar_one():
+        why = f"after failure {task.failures + task.infra_failures}" if task.attempt else "as asked"
+        reasons.append(Reason("time", f"Not before {task.available_at.isoformat()}, {why}."))
+    reasons += _agent(db, task)
+    queued = db.execute(_QUEUED, {"queue": task.queue}).scalar_one()
+    if queued >= settings().window:
+        reasons.append(
+            Reason(
+                "room",
+                f"Queue {task.queue} holds {queued} unclaimed tasks, its limit.",
+                {"queue": task.queue},
+            )
+        )
+    reasons += _no_worker(db, "gateway")
+    return reasons or [Reason("admission", "The gateway admits it within about a second.")]
+
+
+def _agent(db: Session, task: Task) -> list[Reason]:
+    if not task.pinned:
+        if db.execute(_AGENTS, {"role": task.queue}).scalar_one():
+            return []
+        return [Reason("worker", f"No {task.queue} agent is active: start a worker for queue {task.queue}.")]
+    agent = db.get_one(Agent, task.assigned_to)
+    refs = {"agent_id": agent.id}
+    if agent.status != "active":
+        return [Reason("agent", f"Agent {agent.id} is {agent.status}.", refs)]
+    policy = agent.configuration or {}
+    if (types := policy.get("task_types")) is not None and task.task_type not in types:
+        return [Reason("agent", f"Agent {agent.id} no longer takes {task.task_type}.", refs)]
+    limit = policy.get("max_running")
+    in_flight = db.execute(_IN_FLIGHT, {"agent": agent.id}).scalar_one()
+    if limit is not None and in_flight >= limit:
+        return [Reason("limit", f"Agent {agent.id} has {in_flight} tasks in flight, its limit.", refs)]
+    return []
+
+
+def _queued(db: Session, task: Task) -> list[Reason]:
+    return _no_worker(db, task.queue) or [
+        Reason("worker", f"A worker of queue {task.queue} takes it when a slot is free.", {"queue": task.queue})
+    ]
+
+
+def _no_worker(db: Session, queue: str) -> list[Reason]:
+    if db.execute(_WORKERS, {"queue": queue, "lease_s": settings().lease_s}).scalar_one():
+        return []
+    return [Reason("worker", f"No worker serves queue {queue}.", {"queue": queue})]
+
+
+def _running(task: Task) -> list[Reason]:
+    refs = {"worker": task.lease_owner, "attempt": task.attempt}
+    until = task.lease_until.isoformat() if task.lease_until else "?"
+    reasons = [Reason("lease", f"Worker {task.lease_owner} holds it until {until}, renewed as it runs.", refs)]
+    if task.cancel_requested_at:
+        reasons.append(Reason("cancel", "It was asked to stop; cancelled once its program is dead.", refs))
+    return reasons
