@@ -119,6 +119,8 @@ class Callbacks:
     output: Callable[[str, str], None] = lambda _stream, _text: None
     #: (percent 0-100, note) from lines written to $CLAWQ_PROGRESS_FD.
     progress: Callable[[int, str | None], None] = lambda _percent, _note: None
+    #: Called several times a second whatever the program does.
+    tick: Callable[[], None] = lambda: None
 
 
 class Sandbox(Protocol):

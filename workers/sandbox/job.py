@@ -1,0 +1,66 @@
+"""A spec as the supervisor gets it, and why some specs never get that far."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from typing import Any
+
+from workers.sandbox.frames import MAX_PAYLOAD
+from workers.sandbox.output import HARD_CAP_FACTOR
+from workers.sandbox.spec import SandboxSpec
+
+#: Less than this and not even an interpreter starts.
+MIN_MEMORY_MB = 16
+
+_MAIN = {"python": "main.py", "shell": "main.sh"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+
+
+def encode_job(spec: SandboxSpec, **extra: Any) -> bytes:
+    """The payload of a job frame."""
+    main = _MAIN[spec.language]
+    files = dict(spec.files)
+    if spec.code is not None:
+        files[main] = spec.code.encode()
+    job = {
+        "main": main,
+        "argv": spec.argv,
+        "args": spec.args,
+        "env": dict(spec.env),
+        "stdin": _base64(spec.stdin.encode()),
+        "files": {name: _base64(content) for name, content in files.items()},
+        "limits": vars(spec.limits),
+        "output_cap": spec.limits.output_kb * 1024 * HARD_CAP_FACTOR,
+        **extra,
+    }
+    return json.dumps(job).encode()
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def problem(spec: SandboxSpec) -> str | None:
+    """Why no sandbox would run this spec, as one sentence, or None if it is fine."""
+    if not _NAME.fullmatch(spec.name):
+        return "The name of a run consists of letters, digits, `_`, `.` and `-`."
+    if (spec.code is None) == (spec.argv is None) or spec.argv == ():
+        return "Give exactly one of code and argv."
+    if any("\0" in text for text in (*(spec.argv or ()), *spec.args, *spec.env, *spec.env.values(), *spec.files)):
+        return "Arguments, environment and file names must not contain NUL."
+    if any(not name or "=" in name for name in spec.env):
+        return "Names of environment variables must not be empty or contain `=`."
+    for name in spec.files:
+        if not all(part not in ("", ".", "..") for part in name.split("/")):
+            return f"The file name {name!r} must be relative, without `..`."
+    for limit, value in vars(spec.limits).items():
+        if not 0 < value or not math.isfinite(value):
+            return f"limits.{limit} must be a number above 0."
+    if spec.limits.memory_mb < MIN_MEMORY_MB:
+        return f"limits.memory_mb must be at least {MIN_MEMORY_MB}."
+    if len(encode_job(spec)) > MAX_PAYLOAD:
+        return f"Code, stdin and files together must stay below {MAX_PAYLOAD >> 20} MiB, counted in base64."
+    return None
