@@ -6,9 +6,10 @@ nor retries: recovery is Postgres' business (docs/architecture.md).
 
 from __future__ import annotations
 
-from celery import Celery
+from celery import Celery, signals
 from kombu.entity import Queue as KombuQueue
 
+from app import logs
 from app.queues import ADMIT, Queue
 from app.settings import settings
 
@@ -19,7 +20,7 @@ def configure() -> None:
     """Settings that need the environment; applied when Celery first asks for its configuration."""
     celery_app.conf.update(
         broker_url=settings().require_redis_url(),
-        task_queues=[KombuQueue(queue) for queue in Queue],
+        task_queues=[KombuQueue(queue, routing_key=queue) for queue in Queue],
         task_default_queue=Queue.EXECUTION,
         task_routes={ADMIT: {"queue": Queue.GATEWAY}},
         # A queue that nobody declared is a typo, not a new queue.
@@ -58,3 +59,5 @@ def configure() -> None:
 
 
 celery_app.on_configure.connect(lambda **_: configure(), weak=False)
+# With a receiver here, Celery leaves logging to us.
+signals.setup_logging.connect(lambda **_: logs.configure(), weak=False)

@@ -30,7 +30,8 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings().log_level)
-    for chatty in ("kombu", "amqp", "urllib3", "docker", "alembic"):
+    # The last two log every envelope, arguments and all; workers log their tasks themselves.
+    for chatty in ("kombu", "urllib3", "docker", "alembic", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -47,9 +48,7 @@ def _formatter(config: Settings) -> logging.Formatter:
         return structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, _STAMP], processors=[_drop_meta, _console()]
         )
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_SHARED, processors=[_drop_meta, _ecs_fields, _to_ecs]
-    )
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[_drop_meta, _ecs_fields, _to_ecs])
 
 
 def _drop_meta(logger: logging.Logger, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

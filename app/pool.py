@@ -6,6 +6,7 @@ no `grow` and `shrink`, so `celery control pool_grow` and `--autoscale` do nothi
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -13,6 +14,8 @@ from typing import Any
 
 from celery.concurrency import ALIASES
 from celery.concurrency.base import BasePool, apply_target
+
+log = logging.getLogger(__name__)
 
 #: A job, or None to tell one thread to leave.
 _Job = Callable[[], Any] | None
@@ -79,7 +82,11 @@ class ThreadPool(BasePool):  # type: ignore[misc]
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            try:
+                job()
+            except Exception:
+                # Such as an ack on a broken connection: the slot must live on.
+                log.exception("a job left its slot with an error")
         self._threads.discard(threading.current_thread())
 
     def _get_info(self) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     )
     sandbox_image: str = Field("python:3.11-slim", description="Image of the docker sandbox; needs python3.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
+    bind_host: str = Field("127.0.0.1", description="Address that workers' health checks bind; 0.0.0.0 in a container.")
     health_port: int | None = Field(
         None,
         ge=0,

@@ -1,0 +1,77 @@
+"""The clock: Celery's beat process with a scheduler of our own. `celery -A app beat` starts it; two are harmless.
+
+Each tick takes due rows from Postgres, compared with Postgres' own time, and does what rows cannot do for themselves:
+send envelopes again, take back leases, fail what is overdue, start what came due.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from celery.beat import Scheduler
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app import agents, idempotency
+from app.db import transaction
+from app.health import HealthServer
+from app.tasks import recover
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+_PORT = 8004
+_STALL_S = 30
+#: Full batches of one duty in one tick, so that a large backlog of one does not keep the others waiting.
+_ROUNDS = 10
+
+#: In this order: what is overdue is not sent again, what was taken back is rung for.
+_DUTIES: tuple[Callable[[Session], Any], ...] = (
+    recover.expire,
+    recover.take_back,
+    recover.redispatch,
+    recover.start_due,
+    agents.sweep,
+    idempotency.sweep,
+)
+
+
+class Clock(Scheduler):  # type: ignore[misc]
+    """Ticks once a second. Celery makes instances only to print them, so nothing is connected before the first tick."""
+
+    max_interval = _TICK_S
+    _server: HealthServer | None = None
+    _ticked_at = 0.0
+
+    def setup_schedule(self) -> None:
+        """Schedules are rows, not entries of Celery's."""
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Do every duty once. Returns the seconds to wait."""
+        if self._server is None:
+            self._server = HealthServer(default_port=_PORT, health=self._health, ready=self._health)
+        started = time.monotonic()
+        if all([_do(duty) for duty in _DUTIES]):
+            self._ticked_at = time.monotonic()
+        return max(0.0, _TICK_S - (time.monotonic() - started))
+
+    def _health(self) -> tuple[bool, dict[str, Any]]:
+        age = time.monotonic() - self._ticked_at
+        return age < _STALL_S, {"last_tick_s": round(age, 1)}
+
+
+def _do(duty: Callable[[Session], Any]) -> bool:
+    """One duty, in transactions of its own; a failure is logged and left to the next tick."""
+    for _ in range(_ROUNDS):
+        try:
+            with transaction() as db:
+                done = duty(db)
+        except SQLAlchemyError as exc:
+            log.warning("%s failed: %s", duty.__name__, exc)
+            return False
+        if done != recover.BATCH:
+            break
+    return True

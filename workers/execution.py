@@ -1,0 +1,65 @@
+"""Execution: a code task through its sandbox, from payload to outcome."""
+
+from __future__ import annotations
+
+from app import metrics
+from app.db import transaction
+from app.tasks.report import record_container
+from app.tasks.retry import Outcome
+from app.tasks.types import CodePayload
+from workers.heart import Hold
+from workers.reports import Reports
+from workers.sandbox.spec import Callbacks, Limits, Sandbox, SandboxResult, SandboxSpec, Verdict
+
+_LANGUAGES = {"python": "python", "shell": "shell"}
+
+
+def run_code(hold: Hold, sandbox: Sandbox) -> Outcome:
+    """Run the program of a claim to its end, or until the hold says stop."""
+    claim = hold.claim
+    payload = CodePayload.model_validate(claim.payload)
+    reports = Reports(claim, most_chars=payload.limits.output_kb * 1024)
+
+    def started(container_id: str) -> None:
+        with transaction() as db:
+            if not record_container(db, claim.id, claim.attempt, container_id):
+                hold.stop("lost")
+
+    callbacks = Callbacks(started=started, output=reports.output, progress=reports.progress, tick=reports.flush_if_due)
+    result = sandbox.run(spec_of(hold, payload), stop=hold, callbacks=callbacks)
+    reports.flush()
+    metrics.SANDBOX_RUNS.labels(sandbox=result.sandbox, verdict=result.verdict).inc()
+    return outcome_of(hold, result)
+
+
+def spec_of(hold: Hold, payload: CodePayload) -> SandboxSpec:
+    """What the sandbox is asked to run."""
+    claim = hold.claim
+    return SandboxSpec(
+        name=f"{claim.id}-{claim.attempt}",
+        language=_LANGUAGES[claim.task_type],  # type: ignore[arg-type]
+        code=payload.code,
+        argv=tuple(payload.argv) if payload.argv else None,
+        stdin=payload.stdin,
+        args=tuple(payload.args),
+        env=payload.env,
+        files=payload.file_bytes(),
+        limits=Limits(**payload.limits.model_dump()),
+    )
+
+
+def outcome_of(hold: Hold, result: SandboxResult) -> Outcome:
+    """What a run means for its task."""
+    shown = result.as_json()
+    if result.verdict == Verdict.OK:
+        return Outcome(kind="succeeded", result=shown)
+    if result.verdict == Verdict.CANCELLED:
+        if hold.reason == "drain":
+            return Outcome(kind="handed_back")
+        if hold.reason == "overdue":
+            return Outcome(kind="failed", result=shown, error="The deadline passed while it ran.", retryable=False)
+        return Outcome(kind="cancelled", result=shown)
+    error = result.error or f"The program ended with {result.verdict}."
+    if result.verdict == Verdict.INFRA_ERROR:
+        return Outcome(kind="infra", result=shown, error=error)
+    return Outcome(kind="failed", result=shown, error=error, retryable=result.verdict != Verdict.REJECTED)

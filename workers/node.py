@@ -1,0 +1,114 @@
+"""The node: what one worker process is and holds. Built when Celery starts a worker, found by its jobs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from app import agents
+from app.db import transaction
+from app.errors import SettingsError
+from app.health import HealthServer
+from app.queues import Queue
+from app.settings import settings
+from workers.heart import Heart
+from workers.sandbox.choose import choose
+from workers.sandbox.spec import Sandbox
+
+_PORTS = {Queue.GATEWAY: 8000, Queue.COORDINATOR: 8001, Queue.EXECUTION: 8002, Queue.MEMORY: 8003}
+#: Seconds without a sign from Celery's consumer loop after which the process is taken for stuck.
+_STALL_S = 30
+
+
+@dataclass
+class Pulse:
+    """Whether Celery's consumer loop turns. While the broker is away it rests, and that is no reason to restart."""
+
+    connected: bool = False
+    at: float = 0.0
+
+    def beat(self) -> None:
+        """A sign of life from the loop."""
+        self.at = time.monotonic()
+
+    @property
+    def stalled(self) -> bool:
+        """Connected, and yet the loop does not turn."""
+        return self.connected and time.monotonic() - self.at > _STALL_S
+
+
+class Node:
+    """One worker process."""
+
+    def __init__(self, name: str, role: Queue, slots: int) -> None:
+        self.name = name
+        self.role = role
+        self.slots = slots
+        self.agent_id = settings().agent_id or f"{role}_agent"
+        self.pulse = Pulse()
+        self.heart = Heart(self._register)
+        self.server = HealthServer(default_port=_PORTS[role], health=self._health, ready=self._ready)
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """Where this machine runs code."""
+        return choose(settings(), worker=self.name)
+
+    def start(self) -> None:
+        """Register and begin to beat. Raises sqlalchemy.exc.SQLAlchemyError if Postgres is not reachable."""
+        if self.role == Queue.EXECUTION:
+            # Chosen before the first task comes: looking for an engine takes a moment.
+            _ = self.sandbox
+        self.heart.start()
+
+    def leave(self) -> None:
+        """Stop beating and take this worker off the list."""
+        self.heart.close()
+        with transaction() as db:
+            agents.leave(db, self.name)
+        self.server.close()
+
+    def _register(self) -> None:
+        info = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "slots": self.slots,
+            "health_port": self.server.port,
+            **({"sandbox": self.sandbox.name} if self.role == Queue.EXECUTION else {}),
+        }
+        with transaction() as db:
+            agents.heartbeat(db, worker=self.name, agent_id=self.agent_id, role=self.role, info=info)
+
+    def _health(self) -> tuple[bool, dict[str, Any]]:
+        return not self.pulse.stalled, {"worker": self.name, "consuming": self.pulse.connected}
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
+        checks = {"consuming": self.pulse.connected and not self.pulse.stalled, "postgres": self.heart.healthy}
+        return all(checks.values()), {"worker": self.name, **checks}
+
+
+_current: list[Node] = []
+
+
+def current() -> Node:
+    """The node of this process. Raises SettingsError outside a worker."""
+    if not _current:
+        raise SettingsError("This process is not a worker.")
+    return _current[0]
+
+
+def become(name: str, queues: list[str], slots: int) -> Node:
+    """Make this process a node.
+
+    Raises:
+        SettingsError: the role is not clear, or the health port is taken.
+    """
+    role = settings().agent_type or (queues[0] if len(queues) == 1 else None)
+    if role is None:
+        raise SettingsError("A worker has one role: name its queue, as in `celery -A app worker -Q execution`.")
+    _current[:] = [Node(name, Queue(role), slots)]
+    return _current[0]

@@ -1,0 +1,76 @@
+"""The Celery job `tasks.run`: claim the ids of an envelope, run them, and write how they ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from sqlalchemy.exc import DBAPIError
+
+from app.celery import celery_app
+from app.db import transaction
+from app.queues import RUN
+from app.tasks.claim import Claim, claim
+from app.tasks.finish import finish
+from app.tasks.retry import Outcome
+from app.tasks.types import TASK_TYPES
+from workers import node
+from workers.execution import run_code
+from workers.handlers import handle
+from workers.heart import Hold
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 0.5
+
+
+@celery_app.task(name=RUN)
+def run(ids: list[str]) -> None:
+    """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly."""
+    this = node.current()
+    with transaction() as db:
+        claims = claim(db, ids, this.name)
+    inline = [c for c in claims if TASK_TYPES[c.task_type].inline]
+    if inline:
+        with this.heart.holding(inline) as holds:
+            _settle([(hold, handle(hold.claim)) for hold in holds])
+    for single in (c for c in claims if not TASK_TYPES[c.task_type].inline):
+        with this.heart.holding([single]) as (hold,):
+            _settle([(hold, _run_code(hold, this))])
+
+
+def _run_code(hold: Hold, this: node.Node) -> Outcome:
+    try:
+        return run_code(hold, this.sandbox)
+    except Exception as exc:
+        log.exception("the sandbox failed", extra={"task_id": hold.claim.id, "attempt": hold.claim.attempt})
+        return Outcome(kind="infra", error=f"{type(exc).__name__}: {exc}")
+
+
+def _settle(ended: Sequence[tuple[Hold, Outcome]]) -> None:
+    """Write outcomes, again and again while Postgres is away and the leases hold; after that the clock has them."""
+    pairs: list[tuple[Claim, Outcome]] = [(hold.claim, outcome) for hold, outcome in ended]
+    while True:
+        try:
+            with transaction() as db:
+                ours = finish(db, pairs)
+        except DBAPIError as exc:
+            if not exc.connection_invalidated or time.monotonic() > min(hold.good_until for hold, _ in ended):
+                raise
+            log.warning("cannot write how it ended, trying again: %s", exc)
+            threading.Event().wait(_RETRY_S)
+            continue
+        for hold, outcome in ended:
+            _log(hold, outcome)
+        for lost in {c.id for c, _ in pairs} - ours:
+            log.warning("late result discarded: the lease had gone to another", extra={"task_id": lost})
+        return
+
+
+def _log(hold: Hold, outcome: Outcome) -> None:
+    # Thousands of inline tasks a second are not news.
+    level = logging.DEBUG if TASK_TYPES[hold.claim.task_type].inline else logging.INFO
+    ids = {"task_id": hold.claim.id, "attempt": hold.claim.attempt, "agent_id": node.current().agent_id}
+    log.log(level, "%s %s", outcome.kind, outcome.error or "", extra=ids)
