@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _Job = Callable[[], Any] | None
 
 
-class ThreadPool(BasePool):  # type: ignore[misc]
+class ThreadPool(BasePool):
     """Daemon threads over one queue of jobs."""
 
     body_can_be_buffer = True

@@ -39,7 +39,7 @@ _DUTIES: tuple[Callable[[Session], Any], ...] = (
 )
 
 
-class Clock(Scheduler):  # type: ignore[misc]
+class Clock(Scheduler):
     """Ticks once a second. Celery makes instances only to print them, so nothing is connected before the first tick."""
 
     max_interval = _TICK_S

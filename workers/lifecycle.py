@@ -26,7 +26,7 @@ def _start(sender: Any, **_: Any) -> None:
         sys.exit(f"The worker cannot start: {exc}")
 
 
-class PulseStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class PulseStep(bootsteps.StartStopStep):
     """Lets the consumer loop's own timer show that it turns; stopped while the broker is away."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)

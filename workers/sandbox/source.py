@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from functools import cache
 from types import ModuleType
@@ -10,13 +11,23 @@ from workers.sandbox import frames, supervisor
 
 
 @cache
-def bundle(*extra: ModuleType) -> str:
-    """frames, supervisor and `extra` in this order as one script that calls the last one's main()."""
+def bundle(*extra: ModuleType, path: str | None = None) -> str:
+    """frames, supervisor and `extra` in this order as one script that calls the last main() among them.
+
+    Args:
+        path: a directory to import third-party packages from.
+    """
     lines = ["from __future__ import annotations"]
+    if path is not None:
+        lines.append(f"import sys; sys.path.append({path!r})")
     for module in (frames, supervisor, *extra):
-        lines += [line for line in inspect.getsource(module).splitlines() if not _is_bundled(line)]
+        lines += _without_own_imports(inspect.getsource(module))
     return "\n".join([*lines, "main()", ""])
 
 
-def _is_bundled(line: str) -> bool:
-    return line.startswith(("from __future__", "from workers.sandbox."))
+def _without_own_imports(source: str) -> list[str]:
+    lines = source.splitlines()
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("__future__", "workers.")):
+            del lines[node.lineno - 1 : node.end_lineno]
+    return lines

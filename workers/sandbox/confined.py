@@ -1,0 +1,266 @@
+"""Runs one program confined by sandlock (Landlock and seccomp), under the same supervision as in a container.
+
+This file is run as source in a process of its own, so that nothing here can take a worker down:
+
+    worker ── guard ── supervisor ── program        the program's Landlock domain ends at the supervisor
+              kills    speaks frames,
+              what is  hosts sandlock,
+              left     unprivileged if we are root
+
+A program can neither signal nor read its supervisor: Landlock scopes both to its own domain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+from workers.sandbox.frames import END, STARTED, Unpacker
+from workers.sandbox.supervisor import (
+    PROGRESS_FD,
+    Meter,
+    Program,
+    Refused,
+    Supervision,
+    children_cpu_s,
+    command,
+    environment,
+    receive_job,
+    send,
+    set_dumpable,
+    write_files,
+)
+
+#: A run as root gets the user id BASE_UID + its process id: no two runs share one, and nothing on the host has it.
+BASE_UID = 1_000_000_000
+OPEN_FILES = 512
+PR_SET_CHILD_SUBREAPER = 36
+READABLE = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/dev/urandom", "/dev/zero", "/proc")
+#: Threads that sandlock itself runs in the supervisor, which has the program's user id.
+OWN_THREADS = 16
+#: sandlock bounds what is mapped, thread stacks included, which is a multiple of what is used.
+MAPPED_FACTOR = 4
+#: Seconds between looks at the work directory's size.
+DISK_LOOK_S = 0.5
+
+
+class ConfinedProgram(Program):
+    """A program under sandlock, which reaps it for us."""
+
+    def __init__(self, process: Any, progress: int) -> None:
+        super().__init__(
+            process.pid, process.stdin.fileno(), process.stdout.fileno(), process.stderr.fileno(), progress
+        )
+        self._process = process
+
+    def poll(self) -> tuple[int | None, int | None] | None:
+        if not _has_ended(self.pid):
+            return None
+        result = self._process.wait()
+        if int(result.reason) == 0:
+            return result.exit_code, None
+        return None, result.signal if result.signal > 0 else signal.SIGKILL
+
+    def kill_all(self) -> None:
+        kill_descendants()
+
+
+class TreeMeter(Meter):
+    """Adds up the processes below this one: there is no cgroup of our own to ask."""
+
+    def __init__(self, directories: list[str]) -> None:
+        super().__init__()
+        self._directories = directories
+        self._peak = 0
+        self._next_disk_look = 0.0
+        self._over_memory = False
+
+    def breach(self, limits: dict[str, Any]) -> str | None:
+        cpu_s, resident = children_cpu_s(), 0
+        for pid in descendants(os.getpid()):
+            usage = _usage(pid)
+            cpu_s += usage[0]
+            resident += usage[1]
+        self._peak = max(self._peak, resident)
+        if cpu_s > limits["cpu_s"]:
+            return "cpu_limit"
+        if resident > limits["memory_mb"] << 20:
+            self._over_memory = True
+            return "oom"
+        return "disk" if self._disk_full(limits["disk_mb"] << 20) else None
+
+    def cpu_s(self) -> float:
+        return children_cpu_s()
+
+    def peak_bytes(self) -> int:
+        return max(self._peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+
+    def oom_killed(self) -> bool:
+        return self._over_memory
+
+    def _disk_full(self, limit: int) -> bool:
+        now = time.monotonic()
+        if now < self._next_disk_look:
+            return False
+        self._next_disk_look = now + DISK_LOOK_S
+        return sum(map(_size, self._directories)) > limit
+
+
+def launch(job: dict[str, Any], root: str) -> ConfinedProgram:
+    """Start the program of the job under sandlock, with `root`/workspace and `root`/tmp to write in."""
+    sandlock = sys.modules["sandlock"]
+    workspace, temporary, pipe = root + "/workspace", root + "/tmp", root + "/pipe/progress"
+    os.mkfifo(pipe)
+    progress = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    _limit(job["limits"])
+    sandbox = sandlock.Sandbox(
+        fs_readable=[path for path in (*READABLE, *job["readable"]) if os.path.exists(path)],
+        fs_writable=[workspace, temporary, root + "/pipe", "/dev/null"],
+        cwd=workspace,
+        clean_env=True,
+        env={"TMPDIR": temporary, **environment(job, workspace)},
+        max_processes=job["limits"]["pids"],
+        max_memory=(job["limits"]["memory_mb"] << 20) * MAPPED_FACTOR,
+        extra_deny_syscalls=list(DENIED),
+    )
+    # sandlock closes every descriptor above 2, so the program gets its progress pipe by name.
+    opener = ["/bin/sh", "-c", 'exec %d>"$0" && exec "$@"' % PROGRESS_FD, pipe]
+    piped = sandlock.StdioMode.PIPED
+    argv = [*opener, *command(job, workspace, job["python"])]
+    return ConfinedProgram(sandbox.popen(argv, stdin=piped, stdout=piped, stderr=piped), progress)
+
+
+#: On top of what sandlock denies by itself.
+DENIED = ("sched_setaffinity", "sched_setscheduler", "sched_setattr", "sched_setparam", "setpriority")
+
+
+def _limit(limits: dict[str, Any]) -> None:
+    """Bounds that the program inherits; the supervisor stays far below them."""
+    memory, disk = limits["memory_mb"] << 20, limits["disk_mb"] << 20
+    bounds = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, disk),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_DATA, max(2 * memory, 256 << 20)),
+    ]
+    if os.getuid() >= BASE_UID:
+        # Processes and threads of this user id, which is this run's alone.
+        bounds.append((resource.RLIMIT_NPROC, limits["pids"] + OWN_THREADS))
+    for which, value in bounds:
+        _, hard = resource.getrlimit(which)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (value, value))
+
+
+def drop_privileges(root: str) -> None:
+    """As root: give `root` and this process to a user id that is this run's alone."""
+    uid = BASE_UID + os.getpid()
+    for path in (root, *(os.path.join(root, name) for name in os.listdir(root))):
+        os.chown(path, uid, uid)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    # Or sandlock could not read its own /proc files. The program is kept out by Landlock.
+    set_dumpable(True)
+
+
+def supervise() -> None:
+    """Receive a job, run it confined, report."""
+    inbox = Unpacker()
+    job = receive_job(inbox)
+    for module in ("sandlock", "sandlock._sdk"):
+        importlib.import_module(module)
+    root: str = job["root"]
+    for name in ("workspace", "tmp", "pipe"):
+        os.mkdir(os.path.join(root, name), 0o700)
+    if os.getuid() == 0:
+        drop_privileges(root)
+    try:
+        write_files(job, root + "/workspace")
+    except Refused as exc:
+        send(END, json.dumps({"reason": "refused", "detail": str(exc)}).encode())
+        return
+    send(STARTED)
+    meter = TreeMeter([root + "/workspace", root + "/tmp", root + "/pipe"])
+    Supervision(job, launch(job, root), meter, inbox).run()
+
+
+def main() -> NoReturn:
+    """The guard: forks the supervisor, and whatever happens to that, leaves no process behind."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        supervise()
+        sys.stdout.flush()
+        os._exit(0)
+    # The channel is the supervisor's alone, so that its death is heard at the other end.
+    os.close(0)
+    os.close(1)
+    status = os.waitpid(pid, 0)[1]
+    kill_descendants()
+    os._exit(0 if status == 0 else 1)
+
+
+def kill_descendants() -> None:
+    """Kill and reap every process below this one, however it was forked."""
+    while True:
+        below = descendants(os.getpid())
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if not below:
+            return
+        time.sleep(0.001)
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids below `pid`. As a subreaper it inherits those whose parent died, so none escapes."""
+    found = []
+    queue = [pid]
+    while queue:
+        with contextlib.suppress(OSError):
+            directory = "/proc/%d/task" % queue.pop()
+            for thread in os.listdir(directory):
+                with contextlib.suppress(OSError), open("%s/%s/children" % (directory, thread)) as file:
+                    children = [int(word) for word in file.read().split()]
+                    found += children
+                    queue += children
+    return found
+
+
+def _has_ended(pid: int) -> bool:
+    with contextlib.suppress(OSError), open("/proc/%d/stat" % pid) as file:
+        return file.read().rpartition(")")[2].split()[0] in "ZX"
+    return True
+
+
+def _usage(pid: int) -> tuple[float, int]:
+    """(CPU seconds with reaped children, resident bytes) of a process; zeros once it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open("/proc/%d/stat" % pid) as file:
+            fields = file.read().rpartition(")")[2].split()
+        ticks = sum(int(field) for field in fields[11:15])
+        return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return 0.0, 0
+
+
+def _size(directory: str) -> int:
+    """Bytes of the files below `directory`, as far as the program lets us look."""
+    total = 0
+    for base, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(base, name)).st_blocks * 512
+    return total
