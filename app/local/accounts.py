@@ -54,9 +54,7 @@ def choose_account(data: Path) -> Account:
         except KeyError:
             continue
         return Account(entry.pw_uid, entry.pw_gid)
-    raise SettingsError(
-        "Postgres does not run as root and there is no account `nobody`: run clawq as another user."
-    )
+    raise SettingsError("Postgres does not run as root and there is no account `nobody`: run clawq as another user.")
 
 
 def from_here(program: Path, account: Account) -> tuple[list[str], str]:

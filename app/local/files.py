@@ -34,6 +34,11 @@ def write_private(path: Path, text: str, *, uid: int | None = None, gid: int | N
         raise
 
 
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Replace the file with the object, mode 0600."""
+    write_private(path, json.dumps(value))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in the file, or an empty one if the file is missing or damaged."""
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import re
 import secrets
 import shutil
@@ -96,7 +95,7 @@ def prepare(
     root = home / "postgres"
     data = root / "data"
     account = choose_account(root)
-    install = _fitting(data, account, prefer, version)
+    install = fitting(data, account, prefer, version)
     secret_file = home / "postgres.json"
     remembered = files.read_json(secret_file)
     if not remembered and data.exists():
@@ -104,7 +103,7 @@ def prepare(
     port = ports.pick(remembered.get("port"))
     password, admin_password = (remembered.get(k) or secrets.token_urlsafe(24) for k in _PASSWORDS)
     memo = {"port": port, **dict(zip(_PASSWORDS, (password, admin_password), strict=True))}
-    files.write_private(secret_file, json.dumps(memo))
+    files.write_json(secret_file, memo)
     if not data.exists():
         _initdb(install, account, root, admin_password, durable=durable)
     _remove_stale_pid(data)
@@ -130,7 +129,12 @@ def prepare(
     )
 
 
-def _fitting(data: Path, account: Account, prefer: Source, version: int | None) -> Install:
+def fitting(data: Path, account: Account, prefer: Source = "system", version: int | None = None) -> Install:
+    """The installation for this data directory: the one that its data need, if there are any.
+
+    Raises:
+        SettingsError: there is none.
+    """
     made_by = data / "PG_VERSION"
     if not made_by.exists():
         return choose(account, prefer, version)
@@ -195,9 +199,7 @@ def _ensure_database(port: int, admin_password: str, password: str) -> None:
         if cursor.fetchone() is None:
             _add_vector(port, admin_password)
             role = sql.Identifier(_DATABASE)
-            cursor.execute(
-                sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(role, sql.Literal(password))
-            )
+            cursor.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(role, sql.Literal(password)))
         cursor.execute("SELECT FROM pg_database WHERE datname = %s", [_DATABASE])
         if cursor.fetchone() is None:
             name = sql.Identifier(_DATABASE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import re
 import secrets
 import signal
@@ -85,7 +84,7 @@ def prepare(home: Path, *, prefer: Source = "system") -> Server:
     remembered = files.read_json(secret_file)
     port = ports.pick(remembered.get("port"))
     password = remembered.get("password") or secrets.token_urlsafe(24)
-    files.write_private(secret_file, json.dumps({"port": port, "password": password}))
+    files.write_json(secret_file, {"port": port, "password": password})
     # A file, because arguments are for everyone to see.
     config = _CONFIG.format(port=port, password=password)
     files.write_private(data / "valkey.conf", config, uid=account.uid, gid=account.gid)

@@ -1,0 +1,161 @@
+"""What a stack consists of: which engines, which processes, and the environment that ties them together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.errors import ClawqError, SettingsError
+from app.local import files, ports, postgres, procfile, valkey
+from app.local.home import Home
+from app.local.record import RUN_VARIABLE
+from app.local.servers import Server
+from app.settings import Settings, settings
+
+#: The project's root: where the Procfile is, and where `celery -A app` finds the packages.
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Seconds a worker may take beyond its own drain before it is killed.
+DRAIN_MARGIN_S = 10.0
+
+_READY_TIMEOUT_S = 120.0
+_READY_POLL_S = 0.1
+
+
+class StartFailed(ClawqError):
+    """The stack did not start."""
+
+    code = "start_failed"
+
+    def __init__(self, detail: str, log_file: Path | None = None) -> None:
+        super().__init__(detail)
+        self.log_file = log_file
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stack, ready to be started.
+
+    Attributes:
+        servers: the engines that no URL stands in for.
+        lines: the processes of the Procfile, in their order.
+        root: where those start.
+        env: their whole environment.
+        exported: what a command typed by hand needs to reach the stack.
+        database_url: for SQLAlchemy.
+        api_url: None if the Procfile has no `api`.
+        grace_s: seconds a process may take to stop.
+    """
+
+    servers: tuple[Server, ...]
+    lines: tuple[procfile.Line, ...]
+    root: Path
+    env: Mapping[str, str]
+    exported: Mapping[str, str]
+    database_url: str
+    api_url: str | None
+    grace_s: float
+
+
+def make_plan(home: Home, procfile_path: Path, run: str, report: Callable[..., None]) -> Plan:
+    """Decide on everything that can be decided before anything starts; makes data directories if need be.
+
+    Raises:
+        SettingsError: something that is needed is missing or taken.
+        ServerFailed: Postgres could not make its data directory.
+    """
+    config = settings()
+    lines = procfile.read(procfile_path)
+    api_port = _api_port(home, config) if any(line.name == "api" for line in lines) else None
+    servers = []
+    if config.database_url is None:
+        report("step", text="preparing Postgres")
+        servers.append(postgres.prepare(home.path))
+    if config.redis_url is None:
+        servers.append(valkey.prepare(home.path))
+    urls = {server.name: server.url for server in servers}
+    exported = {
+        "DATABASE_URL": urls.get("postgres") or config.require_database_url(),
+        "REDIS_URL": urls.get("redis") or config.require_redis_url(),
+        **({"CLAWQ_API_PORT": str(api_port)} if api_port else {}),
+    }
+    return Plan(
+        servers=tuple(servers),
+        lines=tuple(lines),
+        root=procfile_path.parent,
+        env=_environment(home, exported, run),
+        exported=exported,
+        database_url=Settings(database_url=exported["DATABASE_URL"]).require_database_url(),
+        api_url=f"http://{ports.LOOPBACK}:{api_port}" if api_port else None,
+        grace_s=config.drain_s + DRAIN_MARGIN_S,
+    )
+
+
+def _api_port(home: Home, config: Settings) -> int:
+    wanted = config.api_port
+    if wanted and not ports.is_free(wanted):
+        raise SettingsError(
+            f"Port {wanted} on {ports.LOOPBACK} is taken: set CLAWQ_API_PORT to another, or to 0 for a free one."
+        )
+    if wanted:
+        return wanted
+    memo = home.path / "ports.json"
+    chosen = ports.pick(files.read_json(memo).get("api"))
+    files.write_json(memo, {"api": chosen})
+    return chosen
+
+
+def _environment(home: Home, exported: Mapping[str, str], run: str) -> dict[str, str]:
+    # `.venv/bin/clawq` works without an activated environment; so must what it starts.
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    return {
+        **os.environ,
+        **exported,
+        "PATH": programs,
+        "CLAWQ_HOME": str(home.path),
+        "CLAWQ_HEALTH_PORT": "0",
+        "PYTHONUNBUFFERED": "1",
+        RUN_VARIABLE: run,
+    }
+
+
+def prepare_database(database_url: str, key_file: Path) -> str:
+    """Bring the schema up to date and make sure that the file holds a working key.
+
+    Returns:
+        The key's text.
+    """
+    from app.keys import ensure_first_key
+    from schema.migrate import migrate
+
+    migrate(database_url)
+    return ensure_first_key(database_url, key_file)
+
+
+async def wait_for_api(api_url: str, log_file: Path) -> None:
+    """Wait until the API says that it is ready.
+
+    Raises:
+        StartFailed: it is not, within two minutes.
+    """
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    last = "no answer"
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            try:
+                answer = await client.get(f"{api_url}/ready")
+            except httpx.HTTPError as exc:
+                last = str(exc) or type(exc).__name__
+            else:
+                if answer.status_code == httpx.codes.OK:
+                    return
+                last = f"{answer.status_code} {answer.text[:300]}"
+            await asyncio.sleep(_READY_POLL_S)
+    raise StartFailed(f"The API is not ready within {_READY_TIMEOUT_S:.0f} s: {last}", log_file)
