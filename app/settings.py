@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     )
     sandbox_image: str = Field("python:3.11-slim", description="Image of the docker sandbox; needs python3.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
+    api_url: str | None = Field(
+        None, description="Where the command line finds the API; default: the running embedded stack's."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="The command line's API key; default: the embedded stack's first one."
+    )
     bind_host: str = Field("127.0.0.1", description="Address that workers' health checks bind; 0.0.0.0 in a container.")
     health_port: int | None = Field(
         None,

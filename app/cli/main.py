@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from app.cli import render, stack
+from app.cli import demo, keys, render, stack, work
 from app.errors import ClawqError
 
 app = typer.Typer(
@@ -19,6 +19,9 @@ app = typer.Typer(
 
 # Each part is a Typer app of its own; one without a name adds its commands to the top level.
 app.add_typer(stack.app)
+app.add_typer(demo.app)
+app.add_typer(work.app)
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
         render.complain(exc.detail, [f"{'.'.join(map(str, p.loc))}: {p.msg}" for p in exc.problems])
         sys.exit(1)
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if exc.filename is None and exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         render.complain(f"{exc.strerror}: {exc.filename}." if exc.filename else f"{exc.strerror}.")
         sys.exit(1)

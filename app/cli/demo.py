@@ -1,0 +1,151 @@
+"""`clawq demo`: real work on a real input, from nothing to results in one command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+import app as package
+from app.cli import render
+from app.cli.client import TERMINAL, Client
+from app.local import control, doctor, logfiles
+from app.local import home as homes
+from app.local.plan import StartFailed
+from app.settings import settings
+
+app = typer.Typer()
+
+#: examples/demo of the checkout: its README says what the input is and what the programs do.
+_WORK = Path(package.__file__).parent.parent / "examples" / "demo"
+_PROGRAMS = (
+    ("summary.sh", "shell", "count what came in", ()),
+    ("critical_path.py", "python", "find the longest chain", ("summary.sh",)),
+    ("schedule.py", "python", "search for a schedule", ("critical_path.py",)),
+    ("snoop.py", "python", "behave badly", ()),
+)
+#: Seconds after which a demo that has not ended is a failure.
+_PATIENCE_S = 180
+_LOOK_S = 0.15
+
+
+@app.command()
+def demo() -> None:
+    """Start a stack if none runs, post real work, show it live, print the results; stop what was started."""
+    home = homes.open_home(settings().home)
+    with _stack(home):
+        client = Client()
+        ids = _post(client)
+        with Live(console=render.err, refresh_per_second=8, transient=True) as live:
+            tasks = _follow(client, ids, live)
+        _print_results(tasks)
+        _print_next(client, home)
+    if any(task["status"] != "succeeded" for task in tasks.values()):
+        render.complain("A task of the demo did not succeed.")
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _stack(home: homes.Home) -> Iterator[None]:
+    """The stack that runs in this home, or one for the length of the block."""
+    if homes.is_held(home):
+        render.err.print(f"Using the stack that runs in {home.path}.", style="dim")
+        yield
+        return
+    _check()
+    began = time.monotonic()
+    with control.Starting(home, leash=True) as starting:
+        try:
+            with render.err.status("starting the stack …"):
+                _wait_until_ready(starting)
+            render.err.print(f"Stack ready in {time.monotonic() - began:.1f} s, state in {home.path}.", style="dim")
+            yield
+        except StartFailed as exc:
+            render.complain(exc.detail, logfiles.tail(exc.log_file))
+            raise typer.Exit(1) from None
+        finally:
+            starting.stop()
+            for _ in starting.events():
+                pass
+
+
+def _check() -> None:
+    """Say in one sentence what is missing, before anything starts."""
+    failed = [check for check in doctor.examine(settings()) if check.state == "fail"]
+    if failed:
+        render.complain("The demo cannot run here.", [f"{check.name}: {check.detail}" for check in failed])
+        raise typer.Exit(1)
+
+
+def _wait_until_ready(starting: control.Starting) -> None:
+    for event in starting.events():
+        if event["event"] == "ready":
+            return
+    raise StartFailed("The stack stopped before it was ready.", None)
+
+
+def _post(client: Client) -> dict[str, str]:
+    """Post the programs, each with the same input, and return their ids by name."""
+    data = (_WORK / "epigenomics.json").read_text()
+    ids: dict[str, str] = {}
+    for name, task_type, description, parents in _PROGRAMS:
+        body = {
+            "task_type": task_type,
+            "description": description,
+            "payload": {"code": (_WORK / name).read_text(), "stdin": data},
+            "dependencies": [ids[parent] for parent in parents],
+            "labels": {"demo": "epigenomics"},
+        }
+        ids[name] = client.post("/tasks", body)["id"]
+    return ids
+
+
+def _follow(client: Client, ids: dict[str, str], live: Live) -> dict[str, dict[str, Any]]:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        tasks = {name: client.get(f"/tasks/{task_id}") for name, task_id in ids.items()}
+        live.update(_board(tasks))
+        if all(task["status"] in TERMINAL for task in tasks.values()) or time.monotonic() > deadline:
+            return tasks
+        time.sleep(_LOOK_S)
+
+
+def _board(tasks: dict[str, dict[str, Any]]) -> Table:
+    board = Table.grid(padding=(0, 2))
+    for name, task in tasks.items():
+        percent = 100 if task["status"] == "succeeded" else task["progress"] or 0
+        board.add_row(Text(name), ProgressBar(total=100, completed=percent, width=24), render.state(task["status"]))
+    return board
+
+
+def _print_results(tasks: dict[str, dict[str, Any]]) -> None:
+    for name, task in tasks.items():
+        result = task["result"] or {}
+        usage = result.get("usage") or {}
+        how = f"{task['description']}, {result.get('sandbox', 'no')} sandbox, {usage.get('wall_ms', '?')} ms"
+        head = Text.assemble((name, "bold"), "  ", render.state(task["status"]), f"  {how}")
+        lines = [Text(line) for line in (result.get("stdout") or "").splitlines()]
+        trouble = [Text(str(task["error"]), style="red")] if task["error"] else []
+        render.out.print(Group(head, *[Text("  ") + line for line in (*lines, *trouble)], ""))
+
+
+def _print_next(client: Client, home: homes.Home) -> None:
+    render.out.print(
+        Group(
+            Text("Where to look next", style="bold"),
+            Text("  make up              keep the stack running; it prints the API's address and key"),
+            Text("  clawq tasks          every task so far, these included"),
+            Text("  clawq show ID        what happened to one, step by step"),
+            Text("  docs/architecture.md a task's way, file by file"),
+            Text(f"  {client.url}/docs  the HTTP API, while the stack runs; state and logs are in {home.path}"),
+        )
+    )

@@ -1,0 +1,183 @@
+"""`clawq submit`, `tasks`, `show`, `logs` and `cancel`: tasks from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from app.cli import render
+from app.cli.client import TERMINAL, Client
+from app.errors import Invalid
+
+app = typer.Typer()
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TaskId = Annotated[str, typer.Argument(help="The id of a task.")]
+
+
+@app.command()
+def submit(
+    file: Annotated[Path | None, typer.Argument(help="A program; .sh runs as shell, others as python.")] = None,
+    code: Annotated[str | None, typer.Option("-c", "--code", help="A program as text.")] = None,
+    task_type: Annotated[str | None, typer.Option("--type", help="python, shell or echo.")] = None,
+    payload: Annotated[str | None, typer.Option(help="The whole payload, as JSON.")] = None,
+    stdin: Annotated[Path | None, typer.Option(help="A file that the program reads as its input; - for ours.")] = None,
+    arg: Annotated[list[str] | None, typer.Option(help="An argument of the program; may be repeated.")] = None,
+    description: Annotated[str, typer.Option(help="What it is, for people.")] = "",
+    priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
+    after: Annotated[list[str] | None, typer.Option(help="The id of a task that must succeed first.")] = None,
+    max_attempts: Annotated[int, typer.Option(help="Tries before it fails.")] = 1,
+    delay_s: Annotated[float, typer.Option(help="Seconds before it starts.")] = 0,
+    wait: Annotated[bool, typer.Option("--wait", help="Show its output and wait for its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Post a task. With --wait the exit code is 0 if it succeeded, else 1."""
+    kind = task_type or ("shell" if file and file.suffix == ".sh" else "python")
+    body: dict[str, Any] = {
+        "task_type": kind,
+        "payload": _payload(file, code, payload, stdin, arg or []),
+        "description": description or (file.name if file else ""),
+        "priority": priority,
+        "dependencies": after or [],
+        "max_attempts": max_attempts,
+        "delay_s": delay_s,
+    }
+    client = Client()
+    task = client.post("/tasks", body)
+    if wait:
+        task = _watch(client, task["id"], quiet=as_json)
+    if as_json:
+        render.emit_json(task)
+    elif wait:
+        _print_end(task)
+    else:
+        render.out.print(task["id"])
+    if wait and task["status"] != "succeeded":
+        raise typer.Exit(1)
+
+
+@app.command()
+def tasks(
+    status: Annotated[str | None, typer.Option(help="Only tasks in this state.")] = None,
+    task_type: Annotated[str | None, typer.Option("--type", help="Only tasks of this type.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only tasks with this label, KEY:VALUE.")] = None,
+    q: Annotated[str | None, typer.Option(help="Part of the description, or an id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List tasks, newest first."""
+    page = Client().get("/tasks", status=status, task_type=task_type, label=label, q=q, limit=limit)
+    if as_json:
+        return render.emit_json(page)
+    rows = (
+        (
+            t["id"],
+            render.state(t["status"]),
+            t["task_type"],
+            f"{t['progress'] or 0}%",
+            t["created_at"][:19],
+            t["description"],
+        )
+        for t in page["items"]
+    )
+    render.out.print(render.table(("id", "status", "type", "progress", "created", "description"), rows))
+    if page["next_cursor"]:
+        render.err.print("There are more: raise --limit, or filter.", style="dim")
+
+
+@app.command()
+def show(task_id: TaskId, as_json: AsJson = False) -> None:
+    """Show a task: how it stands, what it waits for, what happened."""
+    client = Client()
+    task = client.get(f"/tasks/{task_id}")
+    task["explain"] = client.get(f"/tasks/{task_id}/explain")
+    task["events"] = [e for e in client.events(task_id) if e["kind"] != "log"]
+    if as_json:
+        return render.emit_json(task)
+    render.out.print(Text(f"{task['id']}  "), render.state(task["status"]), sep="")
+    for name in ("task_type", "description", "queue", "assigned_to", "attempt", "error"):
+        if task[name]:
+            render.out.print(Text(f"  {name:<12} {task[name]}"))
+    for reason in task["explain"]["waiting_for"]:
+        render.out.print(Text(f"  waits for    {reason['detail']}"))
+    rows = ((e["seq"], e["at"], render.state(e["kind"]), e["attempt"], json.dumps(e["data"])) for e in task["events"])
+    render.out.print(render.table(("seq", "at", "event", "attempt", ""), rows))
+    if task["result"] is not None:
+        render.out.print(Text(json.dumps(task["result"], indent=2, ensure_ascii=False)))
+
+
+@app.command()
+def logs(
+    task_id: TaskId, follow: Annotated[bool, typer.Option("-f", "--follow", help="Until it ends.")] = False
+) -> None:
+    """Print what a task's program prints."""
+    client = Client()
+    client.get(f"/tasks/{task_id}")
+    for event in client.follow(task_id) if follow else client.events(task_id):
+        _print_output(event)
+
+
+@app.command()
+def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
+    """Cancel a task; one that runs is cancelled once its program is dead."""
+    task = Client().post(f"/tasks/{task_id}/cancel")
+    if as_json:
+        return render.emit_json(task)
+    word = "is cancelled" if task["status"] == "cancelled" else "is asked to stop"
+    render.out.print(f"Task {task_id} {word}.")
+
+
+def _payload(
+    file: Path | None, code: str | None, payload: str | None, stdin: Path | None, args: list[str]
+) -> dict[str, Any]:
+    if sum(given is not None for given in (file, code, payload)) != 1:
+        raise Invalid("Give one of FILE, --code and --payload.")
+    if payload is not None:
+        try:
+            value = json.loads(payload)
+        except ValueError as exc:
+            raise Invalid(f"--payload is not JSON: {exc}.") from None
+        return value if isinstance(value, dict) else {"value": value}
+    built: dict[str, Any] = {"code": _read(file) if file else code, "args": args}
+    if stdin is not None:
+        built["stdin"] = sys.stdin.read() if str(stdin) == "-" else _read(stdin)
+    return built
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Invalid(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8 text'}.") from None
+
+
+def _watch(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any]:
+    with render.err.status("accepted") as status:
+        for event in client.follow(task_id):
+            if not quiet and event["kind"] == "log":
+                _print_output(event)
+            elif event["kind"] == "progress":
+                status.update(f"{event['data']['progress']}% {event['data'].get('note', '')}")
+            elif event["kind"] not in TERMINAL:
+                status.update(event["kind"])
+    task: dict[str, Any] = client.get(f"/tasks/{task_id}")
+    return task
+
+
+def _print_output(event: dict[str, Any]) -> None:
+    if event["kind"] == "log":
+        stream = sys.stderr if event["data"]["stream"] == "stderr" else sys.stdout
+        stream.write(event["data"]["text"])
+        stream.flush()
+
+
+def _print_end(task: dict[str, Any]) -> None:
+    usage = (task["result"] or {}).get("usage") or {}
+    ran = f" in {usage['wall_ms']} ms" if usage.get("wall_ms") is not None else ""
+    where = f" ({task['result']['sandbox']} sandbox)" if (task["result"] or {}).get("sandbox") else ""
+    render.err.print(render.state(task["status"]), Text(f"{ran}{where} {task['error'] or ''}"), sep="")
