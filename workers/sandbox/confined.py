@@ -18,32 +18,52 @@ import importlib
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import time
 from typing import Any, NoReturn
 
 from workers.sandbox.frames import END, STARTED, Unpacker
-from workers.sandbox.supervisor import (
+from workers.sandbox.meter import Meter, children_cpu_s, children_peak_bytes
+from workers.sandbox.program import (
     PROGRESS_FD,
-    Meter,
     Program,
     Refused,
-    Supervision,
-    children_cpu_s,
     command,
     environment,
-    receive_job,
-    send,
     set_dumpable,
     write_files,
 )
+from workers.sandbox.supervisor import Supervision, receive_job, send
 
 #: A run as root gets the user id BASE_UID + its process id: no two runs share one, and nothing on the host has it.
 BASE_UID = 1_000_000_000
 OPEN_FILES = 512
 PR_SET_CHILD_SUBREAPER = 36
-READABLE = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/dev/urandom", "/dev/zero", "/proc")
+READABLE = (
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/dev/urandom",
+    "/dev/zero",
+    "/proc",
+)
+#: Denied on top of what sandlock denies by itself: other processes' scheduling, queues that outlive a run, and
+#: memory that no process is seen to use.
+DENIED = (
+    *("sched_setaffinity", "sched_setscheduler", "sched_setattr", "sched_setparam", "setpriority", "ioprio_set"),
+    *("mq_open", "mq_unlink", "memfd_create", "memfd_secret"),
+)
+#: Landlock does not cover these: under the worker's own user id they would reach its files and its processes.
+DENIED_TO_OWNER = (
+    *("chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "setxattr", "lsetxattr", "removexattr"),
+    *("lremovexattr", "utime", "utimes", "futimesat", "utimensat", "prlimit64"),
+)
 #: Threads that sandlock itself runs in the supervisor, which has the program's user id.
 OWN_THREADS = 16
 #: sandlock bounds what is mapped, thread stacks included, which is a multiple of what is used.
@@ -60,9 +80,11 @@ class ConfinedProgram(Program):
             process.pid, process.stdin.fileno(), process.stdout.fileno(), process.stderr.fileno(), progress
         )
         self._process = process
+        # Not its state in /proc: a group whose first thread left looks dead while the others run on.
+        self._pidfd = os.pidfd_open(process.pid)
 
     def poll(self) -> tuple[int | None, int | None] | None:
-        if not _has_ended(self.pid):
+        if not select.select([self._pidfd], [], [], 0)[0]:
             return None
         result = self._process.wait()
         if int(result.reason) == 0:
@@ -76,7 +98,7 @@ class ConfinedProgram(Program):
 class TreeMeter(Meter):
     """Adds up the processes below this one: there is no cgroup of our own to ask."""
 
-    def __init__(self, directories: list[str]) -> None:
+    def __init__(self, directories: tuple[str, ...]) -> None:
         super().__init__()
         self._directories = directories
         self._peak = 0
@@ -101,7 +123,7 @@ class TreeMeter(Meter):
         return children_cpu_s()
 
     def peak_bytes(self) -> int:
-        return max(self._peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+        return max(self._peak, children_peak_bytes())
 
     def oom_killed(self) -> bool:
         return self._over_memory
@@ -117,29 +139,31 @@ class TreeMeter(Meter):
 def launch(job: dict[str, Any], root: str) -> ConfinedProgram:
     """Start the program of the job under sandlock, with `root`/workspace and `root`/tmp to write in."""
     sandlock = sys.modules["sandlock"]
-    workspace, temporary, pipe = root + "/workspace", root + "/tmp", root + "/pipe/progress"
+    workspace, temporary, pipes = _directories(root)
+    pipe = os.path.join(pipes, "progress")
     os.mkfifo(pipe)
     progress = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     _limit(job["limits"])
     sandbox = sandlock.Sandbox(
         fs_readable=[path for path in (*READABLE, *job["readable"]) if os.path.exists(path)],
-        fs_writable=[workspace, temporary, root + "/pipe", "/dev/null"],
+        fs_writable=[workspace, temporary, pipes, "/dev/null"],
         cwd=workspace,
         clean_env=True,
         env={"TMPDIR": temporary, **environment(job, workspace)},
         max_processes=job["limits"]["pids"],
         max_memory=(job["limits"]["memory_mb"] << 20) * MAPPED_FACTOR,
-        extra_deny_syscalls=list(DENIED),
+        extra_deny_syscalls=DENIED if os.getuid() >= BASE_UID else (*DENIED, *DENIED_TO_OWNER),
     )
     # sandlock closes every descriptor above 2, so the program gets its progress pipe by name.
-    opener = ["/bin/sh", "-c", 'exec %d>"$0" && exec "$@"' % PROGRESS_FD, pipe]
+    opener = ["/bin/sh", "-c", f'exec {PROGRESS_FD}>"$0" && exec "$@"', pipe]
     piped = sandlock.StdioMode.PIPED
     argv = [*opener, *command(job, workspace, job["python"])]
     return ConfinedProgram(sandbox.popen(argv, stdin=piped, stdout=piped, stderr=piped), progress)
 
 
-#: On top of what sandlock denies by itself.
-DENIED = ("sched_setaffinity", "sched_setscheduler", "sched_setattr", "sched_setparam", "setpriority")
+def _directories(root: str) -> tuple[str, str, str]:
+    """What the program may write in: its workspace, its temporary directory, the one of its progress pipe."""
+    return os.path.join(root, "workspace"), os.path.join(root, "tmp"), os.path.join(root, "pipe")
 
 
 def _limit(limits: dict[str, Any]) -> None:
@@ -149,6 +173,7 @@ def _limit(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, disk),
         (resource.RLIMIT_NOFILE, OPEN_FILES),
+        # So that one huge allocation fails at once; not so low that sandlock's own threads would.
         (resource.RLIMIT_DATA, max(2 * memory, 256 << 20)),
     ]
     if os.getuid() >= BASE_UID:
@@ -167,40 +192,40 @@ def drop_privileges(root: str) -> None:
         os.chown(path, uid, uid)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
+    # A saved id that the program (whose own one exec resets) does not have: so it may not set our limits.
+    os.setresuid(uid, uid, uid + BASE_UID)
     # Or sandlock could not read its own /proc files. The program is kept out by Landlock.
     set_dumpable(True)
 
 
 def supervise() -> None:
     """Receive a job, run it confined, report."""
+    become_subreaper()
     inbox = Unpacker()
     job = receive_job(inbox)
     for module in ("sandlock", "sandlock._sdk"):
         importlib.import_module(module)
     root: str = job["root"]
-    for name in ("workspace", "tmp", "pipe"):
-        os.mkdir(os.path.join(root, name), 0o700)
+    directories = _directories(root)
+    for directory in directories:
+        os.mkdir(directory, 0o700)
     if os.getuid() == 0:
         drop_privileges(root)
     try:
-        write_files(job, root + "/workspace")
+        write_files(job, directories[0])
     except Refused as exc:
         send(END, json.dumps({"reason": "refused", "detail": str(exc)}).encode())
         return
     send(STARTED)
-    meter = TreeMeter([root + "/workspace", root + "/tmp", root + "/pipe"])
-    Supervision(job, launch(job, root), meter, inbox).run()
+    Supervision(job, launch(job, root), TreeMeter(directories), inbox).run()
 
 
 def main() -> NoReturn:
     """The guard: forks the supervisor, and whatever happens to that, leaves no process behind."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    become_subreaper()
     pid = os.fork()
     if pid == 0:
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         supervise()
-        sys.stdout.flush()
         os._exit(0)
     # The channel is the supervisor's alone, so that its death is heard at the other end.
     os.close(0)
@@ -210,46 +235,54 @@ def main() -> NoReturn:
     os._exit(0 if status == 0 else 1)
 
 
+def become_subreaper() -> None:
+    """Orphans below this process become its children, so that none escapes. Raises OSError if the kernel refuses."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        raise OSError("this kernel does not list children in /proc (CONFIG_PROC_CHILDREN)")
+
+
 def kill_descendants() -> None:
     """Kill and reap every process below this one, however it was forked."""
     while True:
-        below = descendants(os.getpid())
-        for pid in below:
+        for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
+        try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if not below:
+        except ChildProcessError:
+            # A subreaper without children has no descendants either: orphans would have become its children.
             return
         time.sleep(0.001)
 
 
 def descendants(pid: int) -> list[int]:
-    """Process ids below `pid`. As a subreaper it inherits those whose parent died, so none escapes."""
-    found = []
+    """Process ids below `pid`."""
+    found: list[int] = []
     queue = [pid]
     while queue:
-        with contextlib.suppress(OSError):
-            directory = "/proc/%d/task" % queue.pop()
-            for thread in os.listdir(directory):
-                with contextlib.suppress(OSError), open("%s/%s/children" % (directory, thread)) as file:
-                    children = [int(word) for word in file.read().split()]
-                    found += children
-                    queue += children
+        children = _children(queue.pop())
+        found += children
+        queue += children
     return found
 
 
-def _has_ended(pid: int) -> bool:
-    with contextlib.suppress(OSError), open("/proc/%d/stat" % pid) as file:
-        return file.read().rpartition(")")[2].split()[0] in "ZX"
-    return True
+def _children(pid: int) -> list[int]:
+    directory = f"/proc/{pid}/task"
+    found = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError), open(f"{directory}/{thread}/children") as file:
+                found += [int(word) for word in file.read().split()]
+    return found
 
 
 def _usage(pid: int) -> tuple[float, int]:
     """(CPU seconds with reaped children, resident bytes) of a process; zeros once it is gone."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        with open("/proc/%d/stat" % pid) as file:
+        with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
         ticks = sum(int(field) for field in fields[11:15])
         return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")

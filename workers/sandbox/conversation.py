@@ -103,9 +103,12 @@ class Conversation:
             LinkError: the job could not be handed over.
             FrameError: what arrives is not this protocol.
         """
-        link.send(pack(JOB, encode_job(self._spec, **extra)))
+        if self._stop.is_set():
+            self._cause = "cancelled"
+        else:
+            link.send(pack(JOB, encode_job(self._spec, **extra)))
         inbox = Unpacker()
-        while self._report is None:
+        while self._report is None and (self._started or not self._cause):
             self._look(link)
             if self._cause and time.monotonic() > self._deadline:
                 break
@@ -114,9 +117,7 @@ class Conversation:
                 break
             for kind, payload in inbox.feed(data):
                 self._hear(kind, payload)
-        return Heard(
-            Ending(started=self._started, cause=self._cause, report=self._report), self._stdout, self._stderr
-        )
+        return Heard(Ending(started=self._started, cause=self._cause, report=self._report), self._stdout, self._stderr)
 
     def _look(self, link: Link) -> None:
         """End the run if it is stopped or out of time."""
@@ -139,7 +140,7 @@ class Conversation:
             self._stderr.feed(payload)
         elif kind == PROGRESS:
             progress = json.loads(payload)
-            self._callbacks.progress(progress["progress"], progress["note"])
+            self._callbacks.progress(progress["progress"], _storable(progress["note"]))
         elif kind == STARTED:
             self._started = True
             self._deadline = time.monotonic() + self._spec.limits.wall_s
@@ -155,3 +156,8 @@ def rejected(sentence: str, sandbox: str) -> SandboxResult:
 def failed(sentence: str, sandbox: str) -> SandboxResult:
     """The result of a run that our own side spoiled."""
     return SandboxResult(verdict=Verdict.INFRA_ERROR, sandbox=sandbox, error=sentence)
+
+
+def _storable(text: str | None) -> str | None:
+    """Without what a database refuses: NULs and halves of surrogate pairs."""
+    return text and text.replace("\0", "\ufffd").encode(errors="replace").decode()

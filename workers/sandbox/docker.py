@@ -99,9 +99,7 @@ class DockerSandbox:
         }
 
     def _talk(self, container_id: str, conversation: Conversation, limits: Limits) -> SandboxResult:
-        stream = self._api.attach_socket(
-            container_id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-        )
+        stream = self._api.attach_socket(container_id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
         try:
             self._api.start(container_id)
             demultiplexer = Demultiplexer()
@@ -110,9 +108,7 @@ class DockerSandbox:
         finally:
             stream.close()
 
-    def _judge(
-        self, container_id: str, heard: Heard, limits: Limits, demultiplexer: Demultiplexer
-    ) -> SandboxResult:
+    def _judge(self, container_id: str, heard: Heard, limits: Limits, demultiplexer: Demultiplexer) -> SandboxResult:
         ending = heard.ending
         if ending.report or ending.cause:
             return heard.result(judge(ending, limits), sandbox=self.name)

@@ -25,7 +25,7 @@ class FrameError(ValueError):
 def pack(kind: bytes, payload: bytes = b"") -> bytes:
     """One frame. Raises FrameError if the payload is longer than MAX_PAYLOAD."""
     if len(payload) > MAX_PAYLOAD:
-        raise FrameError("a frame of %d bytes is longer than %d" % (len(payload), MAX_PAYLOAD))
+        raise FrameError(f"a frame of {len(payload)} bytes is longer than {MAX_PAYLOAD}")
     return _HEADER.pack(kind, len(payload)) + payload
 
 
@@ -43,7 +43,7 @@ class Unpacker:
         while len(self._buffer) - start >= _HEADER.size:
             kind, length = _HEADER.unpack_from(self._buffer, start)
             if length > MAX_PAYLOAD:
-                raise FrameError("a frame announces %d bytes" % length)
+                raise FrameError(f"a frame announces {length} bytes")
             end = start + _HEADER.size + length
             if len(self._buffer) < end:
                 break

@@ -15,6 +15,9 @@ from workers.sandbox.spec import SandboxSpec
 #: Less than this and not even an interpreter starts.
 MIN_MEMORY_MB = 16
 
+#: Bytes of arguments and environment; the kernel takes no single one longer than 128 KiB.
+MAX_WORDS = 120 << 10
+
 _MAIN = {"python": "main.py", "shell": "main.sh"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
@@ -49,18 +52,31 @@ def problem(spec: SandboxSpec) -> str | None:
         return "The name of a run consists of letters, digits, `_`, `.` and `-`."
     if (spec.code is None) == (spec.argv is None) or spec.argv == ():
         return "Give exactly one of code and argv."
-    if any("\0" in text for text in (*(spec.argv or ()), *spec.args, *spec.env, *spec.env.values(), *spec.files)):
+    words = (*(spec.argv or ()), *spec.args, *spec.env, *spec.env.values())
+    if any("\0" in text for text in (*words, *spec.files)):
         return "Arguments, environment and file names must not contain NUL."
+    if not all(map(_is_text, (*words, *spec.files, spec.code or "", spec.stdin))):
+        return "Code, stdin, arguments, environment and file names must be text, without half surrogate pairs."
+    if sum(len(text.encode()) + 1 for text in words) > MAX_WORDS:
+        return f"Arguments and environment together must stay below {MAX_WORDS >> 10} KiB."
     if any(not name or "=" in name for name in spec.env):
         return "Names of environment variables must not be empty or contain `=`."
     for name in spec.files:
         if not all(part not in ("", ".", "..") for part in name.split("/")):
             return f"The file name {name!r} must be relative, without `..`."
     for limit, value in vars(spec.limits).items():
-        if not 0 < value or not math.isfinite(value):
+        if not value > 0 or not math.isfinite(value):
             return f"limits.{limit} must be a number above 0."
     if spec.limits.memory_mb < MIN_MEMORY_MB:
         return f"limits.memory_mb must be at least {MIN_MEMORY_MB}."
     if len(encode_job(spec)) > MAX_PAYLOAD:
         return f"Code, stdin and files together must stay below {MAX_PAYLOAD >> 20} MiB, counted in base64."
     return None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

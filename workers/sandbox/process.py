@@ -10,13 +10,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -35,13 +36,13 @@ REAP_S = 10
 #: What a program may exceed for a moment, or see, on any machine.
 UNENFORCED = (
     "memory and CPU are measured 20 times a second and disk twice, not bounded by the kernel",
-    "the number of files is not limited",
+    "the number of files, and kernel memory for pipes and sockets, are not limited",
     "the host's /proc/net, mount table and load, and which files exist on it, can be read",
 )
 #: And where the worker is not root.
 UNENFORCED_UNPRIVILEGED = (
     "the limit on pids counts processes, not threads",
-    "the program runs under the worker's user id",
+    "the program runs under the worker's user id (so it may not change modes, owners or times of files)",
 )
 
 
@@ -69,7 +70,8 @@ class ProcessSandbox:
     def _run(self, spec: SandboxSpec, stop: Stop, callbacks: Callbacks, python: Path) -> SandboxResult:
         with _private_directory() as root, tempfile.TemporaryFile() as log, _runner(log) as (process, sock):
             callbacks.started(f"pid-{process.pid}")
-            readable = [str(python.parents[1])]
+            # An interpreter outside /usr brings its library along, and nothing else of where it lives.
+            readable = [str(python), str(python.parents[1] / "lib")]
             heard = Conversation(spec, stop, callbacks).hold(
                 Link(sock), root=root, python=str(python), readable=readable
             )
@@ -87,7 +89,13 @@ def _runner(log: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], socket.so
     with ours:
         with theirs:
             process = subprocess.Popen(
-                _command(), stdin=theirs, stdout=theirs, stderr=log, cwd="/", env={}, start_new_session=True
+                _command(),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=log,
+                cwd="/",
+                env={},
+                start_new_session=True,
             )
         try:
             yield process, ours
@@ -97,15 +105,17 @@ def _runner(log: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], socket.so
             try:
                 process.wait(REAP_S)
             except subprocess.TimeoutExpired:
-                process.kill()
+                # The supervisor hangs. Without it the guard does the rest.
+                for pid in confined.descendants(process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 process.wait()
 
 
 @cache
 def _command() -> tuple[str, ...]:
     package = importlib.util.find_spec("sandlock")
-    assert package is not None and package.origin is not None  # noqa: S101 - probe() came first
-    packages = str(Path(package.origin).parents[1])
+    packages = str(Path(package.origin).parents[1]) if package and package.origin else ""
     # -S: reading every .pth file of the environment would double the start time.
     return (sys.executable, "-I", "-S", "-c", bundle(confined, path=packages))
 
@@ -158,4 +168,6 @@ def probe() -> str | None:
     if offered < needed:
         has = f"offers Landlock ABI {offered}" if offered > 0 else "has no Landlock"
         return f"The kernel {has}, but ABI {needed} is needed: Linux 6.12 or later with Landlock enabled."
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return "The kernel does not list children in /proc (CONFIG_PROC_CHILDREN), so no run could be ended for sure."
     return None if find_python() else NO_PYTHON

@@ -7,12 +7,12 @@ import inspect
 from functools import cache
 from types import ModuleType
 
-from workers.sandbox import frames, supervisor
+from workers.sandbox import frames, meter, program, supervisor
 
 
 @cache
 def bundle(*extra: ModuleType, path: str | None = None) -> str:
-    """frames, supervisor and `extra` in this order as one script that calls the last main() among them.
+    """The supervisor, what it needs and `extra` as one script that calls the last main() among them.
 
     Args:
         path: a directory to import third-party packages from.
@@ -20,7 +20,7 @@ def bundle(*extra: ModuleType, path: str | None = None) -> str:
     lines = ["from __future__ import annotations"]
     if path is not None:
         lines.append(f"import sys; sys.path.append({path!r})")
-    for module in (frames, supervisor, *extra):
+    for module in (frames, meter, program, supervisor, *extra):
         lines += _without_own_imports(inspect.getsource(module))
     return "\n".join([*lines, "main()", ""])
 

@@ -1,0 +1,128 @@
+"""Which sandbox this machine can offer. Code never runs unsandboxed: where there is none, there is `Nowhere`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+from typing import NamedTuple
+
+import docker
+from docker.errors import ImageNotFound
+
+from app.settings import Settings
+from workers.sandbox import process
+from workers.sandbox.conversation import failed
+from workers.sandbox.docker import ENGINE_ERRORS, DockerSandbox, connect, missing_image
+from workers.sandbox.process import ProcessSandbox
+from workers.sandbox.spec import Callbacks, Sandbox, SandboxResult, SandboxSpec, Stop
+
+#: Seconds an engine gets to answer.
+ANSWER_S = 5
+#: Seconds an image gets to arrive.
+PULL_S = 120
+
+
+class Probe(NamedTuple):
+    """One kind of sandbox: whether this machine can offer it, and a sentence that says why."""
+
+    name: str
+    usable: bool
+    sentence: str
+
+
+class Nowhere:
+    """The sandbox of a machine that has none: every run is an infra_error that says why."""
+
+    name = "none"
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+
+    def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
+        """See `Sandbox.run`."""
+        return failed(self.sentence, self.name)
+
+
+def choose(settings: Settings, *, worker: str) -> Sandbox:
+    """The sandbox for this process. Pulls the image if the engine has none, for at most PULL_S.
+
+    Args:
+        worker: the name of this worker process; goes on its containers, for the reaper.
+    """
+    refusals = []
+    for kind in _wanted(settings):
+        found = _probe_docker(settings, pull=True) if kind == "docker" else _probe_process()
+        if found.usable and kind == "docker":
+            labels = {"stack": stack_name(settings), "host": socket.gethostname(), "worker": worker}
+            return DockerSandbox(connect(), image=settings.sandbox_image, **labels)
+        if found.usable:
+            return ProcessSandbox()
+        refusals.append(f"{kind}: {found.sentence}")
+    return Nowhere("No sandbox can run code here. " + " ".join(refusals))
+
+
+def probe(settings: Settings) -> list[Probe]:
+    """What this machine can offer, both kinds, whatever the settings prefer. Pulls nothing."""
+    return [_probe_docker(settings, pull=False), _probe_process()]
+
+
+def stack_name(settings: Settings) -> str:
+    """The name of this stack on its containers: the same for every worker that shares its CLAWQ_HOME."""
+    return hashlib.sha256(os.fsencode(settings.home.resolve())).hexdigest()[:12]
+
+
+def _wanted(settings: Settings) -> tuple[str, ...]:
+    return ("docker", "process") if settings.sandbox == "auto" else (settings.sandbox,)
+
+
+def _probe_docker(settings: Settings, *, pull: bool) -> Probe:
+    if not settings.docker_enabled:
+        return Probe("docker", False, "DOCKER_ENABLED is false.")
+    try:
+        client = connect(timeout_s=ANSWER_S)
+    except ENGINE_ERRORS:
+        where = os.environ.get("DOCKER_HOST", "the default socket")
+        return Probe("docker", False, f"No container engine answers at {where}.")
+    try:
+        if not _has_image(client, settings.sandbox_image, pull=pull):
+            return Probe("docker", False, missing_image(settings.sandbox_image))
+        version = client.version()["Version"]
+    except ENGINE_ERRORS as exc:
+        return Probe("docker", False, f"The container engine failed: {exc}.")
+    finally:
+        client.close()
+    return Probe("docker", True, f"Engine {version} answers and has {settings.sandbox_image}.")
+
+
+def _has_image(client: docker.DockerClient, image: str, *, pull: bool) -> bool:
+    try:
+        client.images.get(image)
+    except ImageNotFound:
+        return pull and _pull(image)
+    return True
+
+
+def _pull(image: str) -> bool:
+    """Whether the image arrived in time."""
+    deadline = time.monotonic() + PULL_S
+    try:
+        client = connect(timeout_s=PULL_S)
+        try:
+            for _ in client.api.pull(image, stream=True):
+                if time.monotonic() > deadline:
+                    return False
+            client.images.get(image)
+        finally:
+            client.close()
+    except ENGINE_ERRORS:
+        return False
+    return True
+
+
+def _probe_process() -> Probe:
+    refusal = process.probe()
+    if refusal is not None:
+        return Probe("process", False, refusal)
+    return Probe("process", True, "Landlock and sandlock confine processes.")
