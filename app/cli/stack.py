@@ -20,7 +20,7 @@ from app.local import control, doctor, logfiles
 from app.local import home as homes
 from app.local.home import Home
 from app.local.plan import StartFailed
-from app.settings import settings
+from app.settings import Settings, settings
 
 app = typer.Typer()
 
@@ -127,7 +127,11 @@ def status(as_json: AsJson = False) -> None:
 @app.command("doctor")
 def doctor_(as_json: AsJson = False) -> None:
     """Check what the stack needs. Exit code 0: `clawq demo` can run here."""
-    checks = doctor.examine(settings())
+    config = settings()
+    if not homes.is_held(homes.locate(config.home)):
+        # A killed supervisor leaves URLs behind that lead nowhere.
+        config = Settings(_env_file=".env")
+    checks = doctor.examine(config)
     healthy = all(check.state != "fail" for check in checks)
     if as_json:
         listing = [{"name": c.name, "state": c.state, "detail": c.detail} for c in checks]

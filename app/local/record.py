@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -23,6 +24,9 @@ ENGINES: dict[str, signal.Signals] = {"postgres": signal.SIGINT, "redis": signal
 
 #: Seconds an engine gets to save.
 ENGINE_GRACE_S = 30.0
+
+_KILL_S = 5.0
+_POLL_S = 0.05
 
 State = Literal["running", "restarting", "stopped"]
 
@@ -105,10 +109,27 @@ def _end(processes: list[tuple[psutil.Process, signal.Signals]], grace_s: float)
     # psutil compares start times once more before it signals, so a reused pid is safe.
     for process, sign in processes:
         _signal(process, sign)
-    _, alive = psutil.wait_procs([process for process, _ in processes], timeout=grace_s)
+    alive = _wait([process for process, _ in processes], grace_s)
     for process in alive:
         _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
+    _wait(alive, _KILL_S)
+
+
+def _wait(processes: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Those that still live when time is up. A zombie is dead, even where nobody collects it."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        processes = [process for process in processes if _lives(process)]
+        if not processes or time.monotonic() > deadline:
+            return processes
+        time.sleep(_POLL_S)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _signal(process: psutil.Process, sign: signal.Signals) -> None:

@@ -133,7 +133,8 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """The processes at once, each with its time to drain; then what they worked with."""
-        report("step", text="stopping")
+        if self._engines or self._processes:
+            report("step", text="stopping")
         await asyncio.gather(*(watched.stop() for watched in self._processes))
         # What a killed process left behind; a worker that drained leaves nothing.
         left = [("", process) for process in record.marked(self._run_id, without=self._engine_pids())]
@@ -147,6 +148,8 @@ class Supervisor:
 
 def end_orphans(home: Home) -> None:
     """End what a killed supervisor left running here, so that no two servers write the same files."""
+    # Its URLs are those of services that are gone; `settings` must not read them.
+    home.env_file.unlink(missing_ok=True)
     left = record.orphans(home)
     if left:
         report("step", text=f"ending {len(left)} processes that a killed supervisor left")

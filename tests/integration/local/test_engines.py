@@ -36,9 +36,7 @@ def source(request: pytest.FixtureRequest) -> postgres_.Source:
     return request.param
 
 
-def test_postgres_keeps_data_password_and_port_over_a_restart(
-    tmp_path: Path, source: postgres_.Source
-) -> None:
+def test_postgres_keeps_data_password_and_port_over_a_restart(tmp_path: Path, source: postgres_.Source) -> None:
     with postgres(tmp_path, source) as url:
         query(url, "CREATE TABLE kept AS SELECT 42 AS answer")
     with postgres(tmp_path, source) as again:
@@ -66,10 +64,12 @@ def test_postgres_refuses_a_wrong_password(tmp_path: Path) -> None:
 def test_postgres_run_by_root_is_another_account_s(tmp_path: Path) -> None:
     with postgres(tmp_path) as url:
         (port,) = query(url, "SHOW port")[0]
-        listeners = {c.pid for c in psutil.net_connections() if c.laddr and c.laddr.port == int(port)}
-        assert all(
-            psutil.Process(pid).uids().effective != 0 for pid in listeners if pid and pid != os.getpid()
+        (listener,) = (
+            c.pid
+            for c in psutil.net_connections()
+            if c.status == psutil.CONN_LISTEN and c.laddr.port == int(port)
         )
+        assert psutil.Process(listener).uids().effective != 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -79,9 +79,7 @@ def test_engines_work_below_a_directory_closed_to_others(
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    monkeypatch.setattr(
-        accounts, "_SHELVES", (tmp_path / "not" / "there", Path(f"/tmp/clawq-test-{os.getpid()}"))
-    )
+    monkeypatch.setattr(accounts, "_SHELVES", (tmp_path / "not" / "there", Path(f"/tmp/clawq-test-{os.getpid()}")))
     for find in (postgres_, valkey_):
         spec = find.importlib.util.find_spec(find._PACKAGE)
         package = Path(spec.submodule_search_locations[0])

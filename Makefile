@@ -1,0 +1,42 @@
+PYTHON ?= python3.11
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up down test check lock clean
+
+help: ## Show what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make the environment in .venv (once, and again when requirements change)
+
+$(STAMP): setup.cfg pyproject.toml requirements.lock
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test,check]'
+	@touch $@
+
+demo: install ## Start everything, post a real workflow, show it, stop
+	@$(VENV)/bin/clawq demo
+
+up: install ## Start the stack and keep it running
+	@$(VENV)/bin/clawq up
+
+down: install ## Stop the stack
+	@$(VENV)/bin/clawq down
+
+test: install ## Run every test that this machine can run
+	$(VENV)/bin/pytest
+
+check: install ## Check format, lint, types and the direction of imports
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+lock: install ## Pin what the environment resolves to now
+	$(VENV)/bin/pip-compile --quiet --upgrade --extra=check --extra=test --no-emit-find-links --no-emit-index-url \
+		--no-emit-trusted-host --output-file=requirements.lock --strip-extras setup.cfg
+
+clean: ## Remove the environment and caches; state in var/ stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
