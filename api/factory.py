@@ -1,0 +1,56 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flask import Flask
+
+from api import access, openapi, problems
+from api.endpoints import Endpoint
+from api.requests import handle
+from api.views import agents, documents, keys, operations, task, tasks
+from app import logs
+
+#: The largest body: a batch of a thousand tasks, or one task with all the files a program may be given.
+MAX_BODY_BYTES = 16 * 2**20
+
+_SECTIONS = (
+    tasks.section,
+    task.section,
+    agents.section,
+    keys.section,
+    operations.section,
+    operations.probes,
+    documents.section,
+)
+
+
+def create_app() -> Flask:
+    """A Flask application. Reaches for Postgres and Redis only when a request needs them.
+
+    Raises:
+        SettingsError: the environment is not usable.
+    """
+    logs.configure()
+    app = Flask("api", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    # A redirect would send the key to a path that nobody meant.
+    app.url_map.merge_slashes = False
+    access.register(app)
+    problems.register(app)
+    for endpoint in (e for section in _SECTIONS for e in section.endpoints):
+        _add(app, endpoint)
+    openapi.register(app, [e for section in _SECTIONS for e in section.endpoints])
+    return app
+
+
+def _add(app: Flask, endpoint: Endpoint) -> None:
+    app.add_url_rule(
+        endpoint.rule,
+        endpoint=endpoint.name,
+        view_func=partial(handle, endpoint),
+        methods=[endpoint.method],
+        provide_automatic_options=False,
+    )

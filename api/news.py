@@ -1,0 +1,122 @@
+"""News: requests that wait for a task to change, woken through Redis.
+
+One thread a process listens to the channel on which every change is told. A lost notice costs latency, never data:
+whoever waits looks into Postgres every second anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import redis
+
+from app.errors import SettingsError
+from app.publisher import NEWS
+from app.settings import settings
+
+log = logging.getLogger(__name__)
+
+#: Half of gunicorn's sixteen threads: the other half always answers.
+MOST_WAITERS = 8
+#: Seconds between two looks into Postgres without a notice.
+POLL_S = 1.0
+_CONNECT_TIMEOUT_S = 1.0
+#: Seconds between two tries to reach Redis, and between two looks at whether to stop.
+_RETRY_S = 1.0
+
+
+class News:
+    """Who waits for which task, and the thread that wakes them."""
+
+    def __init__(self, most: int = MOST_WAITERS) -> None:
+        self._places = threading.BoundedSemaphore(most)
+        self._waiters: dict[str, set[threading.Event]] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._reached = True
+
+    @contextmanager
+    def watch(self, task_id: str) -> Iterator[threading.Event | None]:
+        """An event that is set when there is news of the task; None if as many wait already as may.
+
+        Look at the task inside the block, after the event is cleared, and no news is missed.
+        """
+        if not self._places.acquire(blocking=False):
+            yield None
+            return
+        bell = threading.Event()
+        try:
+            with self._lock:
+                self._waiters.setdefault(task_id, set()).add(bell)
+                self._start()
+            yield bell
+        finally:
+            with self._lock:
+                self._waiters[task_id].discard(bell)
+                if not self._waiters[task_id]:
+                    del self._waiters[task_id]
+            self._places.release()
+
+    def close(self) -> None:
+        """End the thread. It starts again with the next watch."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        self._thread = None
+        self._stop.clear()
+
+    def _start(self) -> None:
+        # At first use, not at import: a process that forks after import would be left without the thread.
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._listen, name="news", daemon=True)
+            self._thread.start()
+
+    def _listen(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._subscribe()
+            except (redis.RedisError, OSError, SettingsError) as exc:
+                if self._reached:
+                    log.warning("no news from Redis, waiting requests look every %.0f s: %s", POLL_S, exc)
+                self._reached = False
+                self._stop.wait(_RETRY_S)
+
+    def _subscribe(self) -> None:
+        connection = redis.Redis.from_url(
+            settings().require_redis_url(),
+            socket_timeout=_CONNECT_TIMEOUT_S,
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            socket_keepalive=True,
+            # A silent peer is noticed by an unanswered ping, at the latest when the send buffer is full.
+            health_check_interval=10,
+        )
+        with connection, connection.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+            pubsub.subscribe(NEWS)
+            self._reached = True
+            while not self._stop.is_set():
+                message = pubsub.get_message(timeout=_RETRY_S)
+                if message and message["type"] == "message":
+                    self._wake(message["data"])
+
+    def _wake(self, data: bytes) -> None:
+        try:
+            told = json.loads(data)
+            with self._lock:
+                bells = [bell for task_id in told for bell in self._waiters.get(task_id, ())]
+        except (ValueError, TypeError):
+            log.warning("news that is not a list of ids")
+            return
+        for bell in bells:
+            bell.set()
+
+
+@cache
+def news() -> News:
+    """The news of this process."""
+    return News()

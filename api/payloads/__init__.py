@@ -1,0 +1,1 @@
+"""What requests hold and what answers look like. In and Query are read, Out and Page written."""

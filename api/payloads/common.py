@@ -1,0 +1,88 @@
+"""Shared parts of the models: strict input, times, ids and pages."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+Item = TypeVar("Item")
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with six decimals and Z, so that texts sort as times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _is_rfc3339(value: Any) -> Any:
+    # Pydantic alone would read "1700000000" as a time.
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError("must be an RFC 3339 time with its offset, for example 2030-01-31T12:00:00Z")
+    return value
+
+
+def _to_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie between the years 1 and 9999, in UTC") from None
+
+
+#: A time that a client gives. Not strict: behind our own check, pydantic no longer sees that the text came from JSON.
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_is_rfc3339), AfterValidator(_to_utc)]
+#: A time that we give.
+Stamp = Annotated[
+    datetime,
+    PlainSerializer(rfc3339, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2030-01-31T12:00:00.000000Z"]}),
+]
+Id = Annotated[str, Field(min_length=1, max_length=255)]
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+Words = Annotated[str, Field(max_length=10_000)]
+
+
+class In(BaseModel):
+    """A body: what is not known is refused, and nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Query(BaseModel):
+    """A query string: what is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PageQuery(Query):
+    """Where a list starts and how much of it is wanted."""
+
+    cursor: Annotated[str, Field(max_length=500)] | None = Field(None, description="`next_cursor` of the page before.")
+    limit: int = Field(100, ge=1, le=1000, description="Most items in a page.")
+
+
+class Out(BaseModel):
+    """An answer, read from a row's columns."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Page(Out, Generic[Item]):
+    """A part of a list."""
+
+    items: list[Item]
+    next_cursor: str | None = Field(
+        None, description="Pass it as `cursor` (or `after`) for what follows; null: the end."
+    )

@@ -1,0 +1,221 @@
+"""Models of tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator
+
+from api.payloads.common import Id, In, Moment, Out, Page, PageQuery, Query, Stamp, Words
+from app.queues import Queue
+from app.tasks.check import NewTask
+from schema.tasks import EventKind, Priority, TaskStatus
+
+#: Longest wait of a long-poll, in seconds: below what proxies allow.
+MAX_WAIT_S = 60
+_MAX_DELAY_S = 30 * 24 * 3600
+
+_LabelKey = Annotated[str, Field(pattern=r"^[^:]{1,100}$")]
+_LabelValue = Annotated[str, Field(max_length=255)]
+
+
+class TaskIn(In):
+    """A task to be done."""
+
+    task_type: Annotated[str, Field(min_length=1, max_length=50)] = Field(description="`echo`, `python` or `shell`.")
+    payload: dict[str, Any] = Field(
+        description="What the task type needs: EchoPayload for `echo`, CodePayload for `python` and `shell`."
+    )
+    description: Words = Field("", description="For people; searched by `q`.")
+    priority: Priority = Field(Priority.NORMAL, description="Who is admitted first.")
+    deadline: Moment | None = Field(None, description="Fails if it has not ended by then. RFC 3339 with offset.")
+    dependencies: Annotated[list[Id], Field(max_length=1000)] = Field(
+        [], description="Ids of your tasks that must succeed first."
+    )
+    assigned_to: Id | None = Field(None, description="The agent that shall do it; default: any of the queue's role.")
+    max_attempts: int = Field(1, ge=1, le=100, description="Tries before it fails for good.")
+    delay_s: float = Field(0, ge=0, le=_MAX_DELAY_S, allow_inf_nan=False, description="Not started before, in seconds.")
+    session_id: Id | None = Field(None, description="The session it belongs to.")
+    labels: Annotated[dict[_LabelKey, _LabelValue], Field(max_length=50)] = Field(
+        {}, description="Your own marks; keys hold no colon. Listed by `label=key:value`."
+    )
+
+    def to_new_task(self) -> NewTask:
+        """The same in app's words."""
+        return NewTask(**dict(self))
+
+
+class TaskBatchIn(In):
+    """Tasks that are accepted all or none."""
+
+    tasks: Annotated[list[TaskIn], Field(min_length=1, max_length=1000)]
+
+
+class RetryIn(In):
+    """A new round of a task that has ended badly."""
+
+    payload: dict[str, Any] | None = Field(None, description="Replaces the payload; default: the same again.")
+
+
+class TaskQuery(Query):
+    """How long to wait."""
+
+    wait: float = Field(
+        0,
+        ge=0,
+        le=MAX_WAIT_S,
+        allow_inf_nan=False,
+        description="Seconds to wait for the task to end. If too many wait already: at once, with Retry-After.",
+    )
+
+
+class TaskListQuery(PageQuery):
+    """Which tasks to list."""
+
+    status: TaskStatus | None = None
+    task_type: Annotated[str, Field(max_length=50)] | None = None
+    queue: Queue | None = None
+    label: Annotated[str, Field(max_length=400)] | None = Field(None, description="`key:value`.")
+    q: Annotated[str, Field(max_length=1000)] | None = Field(None, description="Part of the description, or an id.")
+    workflow_id: Id | None = None
+    session_id: Id | None = None
+
+    @field_validator("label")
+    @classmethod
+    def _has_colon(cls, label: str | None) -> str | None:
+        if label is not None and ":" not in label:
+            raise ValueError("must be key:value")
+        return label
+
+    @property
+    def label_pair(self) -> tuple[str, str] | None:
+        """Key and value of `label`."""
+        if self.label is None:
+            return None
+        key, _, value = self.label.partition(":")
+        return key, value
+
+
+class AfterQuery(Query):
+    """Where to go on in a task's events."""
+
+    after: int = Field(0, ge=0, le=2**31 - 1, description="Only what has a greater seq.")
+    limit: int = Field(100, ge=1, le=1000, description="Most items in a page.")
+
+
+class TaskOut(Out):
+    """A task."""
+
+    id: str
+    description: str
+    task_type: str
+    priority: Priority
+    status: TaskStatus
+    progress: int | None = Field(description="0 to 100.")
+    assigned_to: str | None = Field(description="The agent that does it.")
+    deadline: Stamp | None
+    dependencies: Annotated[list[str], BeforeValidator(lambda ids: ids or [])]
+    result: dict[str, Any] | None
+    error: str | None = Field(description="Why it failed, in one sentence.")
+    created_at: Stamp
+    updated_at: Stamp
+    completed_at: Stamp | None
+    attempt: int = Field(description="Number of the newest try; 0: none yet. Never falls.")
+    max_attempts: int
+    round: int = Field(description="Raised by each manual retry.")
+    queue: Queue
+    workflow_id: str | None
+    payload: dict[str, Any]
+    labels: dict[str, str]
+    owner: str
+    session_id: str | None
+    started_at: Stamp | None = Field(description="Start of the newest try.")
+    available_at: Stamp = Field(description="Not started before this: a delay, or the wait before another try.")
+    failures: int = Field(description="Tries that failed in this round; `max_attempts` of them end it.")
+
+
+class TaskPage(Page[TaskOut]):
+    """Tasks, the newest first."""
+
+
+class AcceptedOut(Out):
+    """An accepted task of a batch."""
+
+    id: str
+    status: TaskStatus
+
+
+class TaskBatchOut(Out):
+    """The accepted tasks, in the order given."""
+
+    items: list[AcceptedOut]
+
+
+class EventOut(Out):
+    """A fact about a task."""
+
+    seq: int = Field(description="Counts from 1 without gaps, per task.")
+    kind: EventKind
+    at: Stamp
+    attempt: int
+    data: dict[str, Any]
+
+
+class EventPage(Page[EventOut]):
+    """Events of a task, in order."""
+
+
+class LogOut(Out):
+    """A piece of a program's output."""
+
+    seq: int
+    at: Stamp
+    attempt: int
+    stream: str = Field(description="`stdout` or `stderr`.")
+    text: str
+
+
+class LogPage(Page[LogOut]):
+    """Output of a task's programs, in order."""
+
+
+class AttemptOut(Out):
+    """One try at a task."""
+
+    attempt: int
+    round: int
+    worker: str
+    started_at: Stamp
+    ended_at: Stamp | None
+    outcome: str | None = Field(description="`succeeded`, `failed`, `cancelled`, `lease_expired` or `handed_back`.")
+    error: str | None
+
+
+class AttemptPage(Page[AttemptOut]):
+    """The tries at a task, in order."""
+
+
+class ReasonOut(Out):
+    """One thing a task waits for; ids of what it names are further fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = Field(description="parent, time, agent, limit, room, admission, worker, lease or cancel.")
+    detail: str
+
+
+class ExplainOut(Out):
+    """Why a task stands where it stands."""
+
+    task_id: str
+    status: TaskStatus
+    waiting_for: list[ReasonOut] = Field(description="The nearest cause first; empty once it has ended.")
+    attempt: int
+    failures: int
+    available_at: Stamp
+    deadline: Stamp | None
+    dispatches: int = Field(description="Envelopes sent since it was admitted.")
+    last_dispatched_at: Stamp | None
+    next_dispatch_at: Stamp | None
+    lease_until: Stamp | None
+    cancel_requested_at: Stamp | None
