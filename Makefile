@@ -1,4 +1,5 @@
-PYTHON ?= python3.11
+# Any Python from 3.11 on, with venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 STAMP := $(VENV)/.installed
 
@@ -11,7 +12,7 @@ help: ## Show what there is to make
 install: $(STAMP) ## Make the environment in .venv (once, and again when requirements change)
 
 $(STAMP): setup.cfg pyproject.toml requirements.lock
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test,check]'
 	@touch $@
 

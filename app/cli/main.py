@@ -8,7 +8,7 @@ import sys
 import typer
 
 from app.cli import demo, keys, render, stack, work
-from app.errors import ClawqError
+from app.errors import ClawqError, SettingsError
 
 app = typer.Typer(
     help="clawq: tasks for agents, run in sandboxes and kept in Postgres.",
@@ -32,7 +32,9 @@ def main() -> None:
     try:
         app()
     except ClawqError as exc:
-        render.complain(exc.detail, [f"{'.'.join(map(str, p.loc))}: {p.msg}" for p in exc.problems])
+        # The sentence of wrong settings names them all.
+        problems = () if isinstance(exc, SettingsError) else exc.problems
+        render.complain(exc.detail, [f"{'.'.join(map(str, p.loc))}: {p.msg}" for p in problems])
         sys.exit(1)
     except OSError as exc:
         if exc.filename is None and exc.errno not in (errno.ENOSPC, errno.EDQUOT):
