@@ -64,7 +64,9 @@ def settle(claim: Claim, outcome: Outcome) -> Settlement:
 
 def backoff_s(failures: int) -> float:
     """Seconds to wait after the `failures`-th failure: 1, 2, 4 … 300, each ± 20% so that a crowd spreads out."""
-    return min(_FIRST_DELAY_S * 2.0 ** (failures - 1), _LONGEST_DELAY_S) * random.uniform(0.8, 1.2)  # noqa: S311
+    # Past 2¹⁶ the longest delay holds anyway, and a float would overflow at 2¹⁰²⁴.
+    delay_s = min(_FIRST_DELAY_S * 2.0 ** min(failures - 1, 16), _LONGEST_DELAY_S)
+    return delay_s * random.uniform(0.8, 1.2)  # noqa: S311
 
 
 _RETRY = text(
