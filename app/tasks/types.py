@@ -69,6 +69,8 @@ class CodePayload(BaseModel):
                 raise ValueError("arguments and environment cannot hold NUL")
         for name in self.files:
             _check_file_name(name)
+            if over := next((str(p) for p in PurePosixPath(name).parents if str(p) in self.files), None):
+                raise ValueError(f"files: {name[:80]!r} cannot lie under the file {over[:80]!r}")
         if sum(map(len, self.file_bytes().values())) > MAX_FILES_BYTES:
             raise ValueError(f"files are larger than {MAX_FILES_BYTES} bytes together")
         return self
@@ -86,7 +88,8 @@ class CodePayload(BaseModel):
 
 def _check_file_name(name: str) -> None:
     path = PurePosixPath(name)
-    if not name or len(name) > 255 or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name:
+    plain = bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts
+    if not plain or "\0" in name or len(name.encode()) > 255:
         raise ValueError(f"files: {name[:80]!r} is not a plain relative path")
 
 
