@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import Problem, SettingsError
 
@@ -105,6 +106,21 @@ class Settings(BaseSettings):
             raise ValueError("must be a redis:// or rediss:// URL")
         return url
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """One source a file: read together, the name a setting goes by would decide, not the file it is in."""
+        files = getattr(dotenv_settings, "env_file", None) or ()
+        files = (files,) if isinstance(files, str | Path) else files
+        dotenvs = [DotEnvSettingsSource(settings_cls, env_file=file) for file in reversed(files)]
+        return (init_settings, env_settings, *dotenvs)
+
     def require_database_url(self) -> str:
         """The Postgres URL. Raises SettingsError if none is configured."""
         return _require(self.database_url, "DATABASE_URL")
@@ -127,7 +143,7 @@ def settings() -> Settings:
     Raises:
         SettingsError: names every setting that is wrong, not just the first.
     """
-    home = Path(os.environ.get("CLAWQ_HOME", "var"))
+    home = Path(os.environ.get("CLAWQ_HOME") or dotenv_values(".env").get("CLAWQ_HOME") or "var")
     try:
         return Settings(_env_file=(home / "stack.env", ".env"))
     except ValidationError as exc:
