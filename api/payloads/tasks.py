@@ -30,14 +30,14 @@ class TaskIn(In):
     priority: Priority = Field(Priority.NORMAL, description="Who is admitted first.")
     deadline: Moment | None = Field(None, description="Fails if it has not ended by then. RFC 3339 with offset.")
     dependencies: Annotated[list[Id], Field(max_length=1000)] = Field(
-        [], description="Ids of your tasks that must succeed first."
+        default_factory=list, description="Ids of your tasks that must succeed first."
     )
     assigned_to: Id | None = Field(None, description="The agent that shall do it; default: any of the queue's role.")
     max_attempts: int = Field(1, ge=1, le=100, description="Tries before it fails for good.")
     delay_s: float = Field(0, ge=0, le=_MAX_DELAY_S, allow_inf_nan=False, description="Not started before, in seconds.")
     session_id: Id | None = Field(None, description="The session it belongs to.")
     labels: Annotated[dict[_LabelKey, _LabelValue], Field(max_length=50)] = Field(
-        {}, description="Your own marks; keys hold no colon. Listed by `label=key:value`."
+        default_factory=dict, description="Your own marks; keys hold no colon. Listed by `label=key:value`."
     )
 
     def to_new_task(self) -> NewTask:

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from api.endpoints import PREFIX, Reply, Section
 from api.news import POLL_S, news
 from api.payloads.tasks import (
-    AcceptedOut,
     TaskBatchIn,
     TaskBatchOut,
     TaskIn,
@@ -51,7 +50,9 @@ def submit_batch(db: Session, caller: Caller, body: TaskBatchIn) -> Reply:
         ids = submit(db, caller.owner, [task.to_new_task() for task in body.tasks])
     except Invalid as exc:
         raise Invalid(exc.detail, problems=[Problem(("tasks", *p.loc), p.msg) for p in exc.problems]) from None
-    return Reply(TaskBatchOut(items=[AcceptedOut(id=i, status=TaskStatus.PENDING) for i in ids]), 202)
+    # One validation for all: a thousand small models cost as much as the insert.
+    accepted = {"items": [{"id": task_id, "status": TaskStatus.PENDING} for task_id in ids]}
+    return Reply(TaskBatchOut.model_validate(accepted), 202)
 
 
 @section.route("GET", "/tasks", scope="read", answers={200: TaskPage})
