@@ -1,0 +1,49 @@
+"""News: who is woken, and how many may wait."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+import pytest
+
+from api.news import News
+
+
+@pytest.fixture
+def news(monkeypatch: pytest.MonkeyPatch) -> News:
+    """News without its thread."""
+    monkeypatch.setattr(News, "_start", lambda self: None)
+    return News(most=2)
+
+
+def test_those_who_wait_for_a_task_are_woken_and_no_others(news: News) -> None:
+    with news.watch("a") as first, news.watch("b") as second:
+        assert first
+        assert second
+        news._wake(b'["a","c"]')
+        assert first.is_set()
+        assert not second.is_set()
+
+
+def test_no_more_than_some_wait_and_places_are_given_back(news: News) -> None:
+    with news.watch("a"), news.watch("a"), news.watch("a") as third:
+        assert third is None
+    with news.watch("a") as again:
+        assert isinstance(again, threading.Event)
+    assert news._waiters == {}
+
+
+def test_a_place_is_given_back_by_a_request_that_fails(news: News) -> None:
+    for _ in range(3):
+        with suppress(ZeroDivisionError), news.watch("a") as bell:
+            assert bell is not None
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"3", b"[[]]", b"\xff"])
+def test_odd_news_wake_nobody_and_break_nothing(news: News, data: bytes) -> None:
+    with news.watch("a") as bell:
+        news._wake(data)
+        assert bell
+        assert not bell.is_set()
