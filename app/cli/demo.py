@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ _LOOK_S = 0.15
 @app.command()
 def demo() -> None:
     """Start a stack if none runs, post real work, show it live, print the results; stop what was started."""
+    # A demo should not fail over a port that somebody else has.
+    os.environ.setdefault("CLAWQ_API_PORT", "0")
     home = homes.open_home(settings().home)
     with _stack(home):
         client = Client()
@@ -48,7 +51,7 @@ def demo() -> None:
         with Live(console=render.err, refresh_per_second=8, transient=True) as live:
             tasks = _follow(client, ids, live)
         _print_results(tasks)
-        _print_next(client, home)
+        _print_next(home)
     if any(task["status"] != "succeeded" for task in tasks.values()):
         render.complain("A task of the demo did not succeed.")
         raise typer.Exit(1)
@@ -111,12 +114,22 @@ def _post(client: Client) -> dict[str, str]:
 
 def _follow(client: Client, ids: dict[str, str], live: Live) -> dict[str, dict[str, Any]]:
     deadline = time.monotonic() + _PATIENCE_S
+    said: dict[str, str] = {}
     while True:
         tasks = {name: client.get(f"/tasks/{task_id}") for name, task_id in ids.items()}
         live.update(_board(tasks))
+        _say_changes(tasks, said)
         if all(task["status"] in TERMINAL for task in tasks.values()) or time.monotonic() > deadline:
             return tasks
         time.sleep(_LOOK_S)
+
+
+def _say_changes(tasks: dict[str, dict[str, Any]], said: dict[str, str]) -> None:
+    """Where there is no terminal to redraw, a line for each change of state."""
+    for name, task in tasks.items():
+        if not render.err.is_terminal and said.get(name) != task["status"]:
+            said[name] = task["status"]
+            render.err.print(f"{name:<18} {task['status']}")
 
 
 def _board(tasks: dict[str, dict[str, Any]]) -> Table:
@@ -138,7 +151,7 @@ def _print_results(tasks: dict[str, dict[str, Any]]) -> None:
         render.out.print(Group(head, *[Text("  ") + line for line in (*lines, *trouble)], ""))
 
 
-def _print_next(client: Client, home: homes.Home) -> None:
+def _print_next(home: homes.Home) -> None:
     render.out.print(
         Group(
             Text("Where to look next", style="bold"),
@@ -146,6 +159,7 @@ def _print_next(client: Client, home: homes.Home) -> None:
             Text("  clawq tasks          every task so far, these included"),
             Text("  clawq show ID        what happened to one, step by step"),
             Text("  docs/architecture.md a task's way, file by file"),
-            Text(f"  {client.url}/docs  the HTTP API, while the stack runs; state and logs are in {home.path}"),
+            Text("  docs/api.md          the HTTP API"),
+            Text(f"  {home.path}  state and logs"),
         )
     )

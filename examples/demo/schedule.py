@@ -6,7 +6,7 @@ import os
 import random
 import sys
 
-TRIES = 400
+TRIES = 6000
 MACHINES = (1, 2, 4, 8)
 
 steps = {step["key"]: step for step in json.load(sys.stdin)["tasks"]}
@@ -48,7 +48,7 @@ for position, machines in enumerate(MACHINES):
     best = float("inf")
     for attempt in range(TRIES):
         best = min(best, makespan(machines, {key: random.random() for key in steps}))
-        if attempt % 50 == 0:
+        if attempt % 200 == 0:
             done = position + attempt / TRIES
             report(int(100 * done / len(MACHINES)), f"{machines} machines")
     print(f"{machines:8}  {best:7.1f}  {alone / best:7.2f}x")

@@ -120,7 +120,8 @@ class Conversation:
         return Heard(Ending(started=self._started, cause=self._cause, report=self._report), self._stdout, self._stderr)
 
     def _look(self, link: Link) -> None:
-        """End the run if it is stopped or out of time."""
+        """Let the callbacks tick; end the run if it is stopped or out of time."""
+        self._callbacks.tick()
         if self._cause:
             return
         if self._stop.is_set():

@@ -80,7 +80,13 @@ def command(job: dict[str, Any], workspace: str, python: str) -> list[str]:
 
 
 def environment(job: dict[str, Any], workspace: str) -> dict[str, str]:
-    base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": workspace, "LANG": "C.UTF-8"}
+    base = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": workspace,
+        "LANG": "C.UTF-8",
+        # Output into a pipe would otherwise show only when the program ends.
+        "PYTHONUNBUFFERED": "1",
+    }
     return {**base, **job["env"], "CLAWQ_PROGRESS_FD": str(PROGRESS_FD)}
 
 
