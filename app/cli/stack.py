@@ -62,12 +62,13 @@ def _follow(starting: control.Starting, *, background: bool, as_json: bool) -> N
     step = ""
 
     def picture() -> RenderableType:
-        return _table(control.status(starting.home)) if is_ready else Text(step, style="cyan")
+        doing = Text(step, style="cyan")
+        return Group(_table(control.status(starting.home)), doing) if is_ready else doing
 
     with Live(get_renderable=picture, console=render.err, transient=True, refresh_per_second=4):
         for event in starting.events():
             if event["event"] == "ready":
-                is_ready = True
+                is_ready, step = True, ""
                 _present(event, as_json=as_json)
                 if background:
                     return

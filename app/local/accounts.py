@@ -47,7 +47,7 @@ def choose_account(data: Path) -> Account:
     if os.geteuid() != 0:
         return Account()
     if data.exists() and data.stat().st_uid != 0:
-        return Account(data.stat().st_uid, data.stat().st_gid)
+        return _owner(data)
     for name in _CANDIDATES:
         try:
             entry = pwd.getpwnam(name)
@@ -55,6 +55,17 @@ def choose_account(data: Path) -> Account:
             continue
         return Account(entry.pw_uid, entry.pw_gid)
     raise SettingsError("Postgres does not run as root and there is no account `nobody`: run clawq as another user.")
+
+
+def _owner(data: Path) -> Account:
+    found = data.stat()
+    try:
+        pwd.getpwuid(found.st_uid)
+    except KeyError:
+        raise SettingsError(
+            f"{data} belongs to user {found.st_uid}, whom this machine does not know: chown it to one that it does."
+        ) from None
+    return Account(found.st_uid, found.st_gid)
 
 
 def from_here(program: Path, account: Account) -> tuple[list[str], str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from app.errors import ClawqError
 from app.local import home as homes
 from app.local import record
@@ -127,7 +129,12 @@ def stop(home: Home, drain_s: float) -> bool:
     supervisor = homes.holder(home)
     if supervisor is None:
         raise StopFailed(f"{home.path} is in use by a process that is not on this machine: stop it there.")
-    supervisor.terminate()
+    try:
+        supervisor.terminate()
+    except psutil.AccessDenied:
+        raise StopFailed(f"The supervisor (pid {supervisor.pid}) is another user's: stop it as that user.") from None
+    except psutil.NoSuchProcess:
+        pass
     deadline = time.monotonic() + drain_s + DRAIN_MARGIN_S + record.ENGINE_GRACE_S + _PATIENCE_S
     while homes.is_held(home):
         if time.monotonic() > deadline:

@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import ClawqError
 from app.local import home as homes
-from app.local import ports, postgres, valkey
+from app.local import ports, postgres, record, valkey
 from app.local.accounts import choose_account
-from app.local.home import NEEDED_BYTES, Home
+from app.local.home import NEEDED_BYTES
 from app.settings import Settings
 
 #: Named, not imported: app does not depend on workers.
@@ -78,8 +78,9 @@ def _home(config: Settings) -> Iterator[Check]:
 
 
 def _port(config: Settings) -> Iterator[Check]:
-    if homes.is_held(homes.locate(config.home)):
-        yield Check("port", "ok", f"{config.api_port}, used by the running stack")
+    home = homes.locate(config.home)
+    if homes.is_held(home):
+        yield Check("port", "ok", f"the running stack answers at {record.read(home).get('api_url')}")
     elif config.api_port == 0:
         yield Check("port", "ok", "a free one will be picked")
     elif ports.is_free(config.api_port):
@@ -126,10 +127,10 @@ def _sandbox(config: Settings) -> Iterator[Check]:
     found = importlib.import_module(_SANDBOXES).probe(config)
     any_usable = any(usable for _, usable, _ in found)
     for name, usable, sentence in found:
-        yield Check(f"{name}", "ok" if usable else "warn", sentence)
+        yield Check(name, "ok" if usable else "warn", sentence)
     if not any_usable:
         yield Check("sandbox", "fail", "no sandbox is usable here, so tasks that run code would fail")
 
 
 def _origin(config: Settings) -> str:
-    return "running stack" if homes.is_held(Home(homes.locate(config.home).path)) else "by its URL"
+    return "running stack" if homes.is_held(homes.locate(config.home)) else "by its URL"

@@ -172,23 +172,26 @@ def _initdb(install: Install, account: Account, root: Path, password: str, *, du
 
 
 def _reason(stderr: str) -> str:
-    """The line of initdb's complaint that says why; the rest says what it removed then."""
-    lines = [line for line in stderr.splitlines() if "error:" in line or "FATAL:" in line or "PANIC:" in line]
-    return (lines or stderr.splitlines() or ["it gave no reason"])[0].strip()
+    """What initdb complains of, without the lines about what it removed then."""
+    found = re.search(r"(?:error|FATAL|PANIC):\s*(.+)", stderr)
+    return found[1].strip() if found else stderr.strip() or "it gave no reason"
 
 
 def _remove_stale_pid(data: Path) -> None:
-    """Postgres refuses to start if the pid in its lock file is alive, even if that is no Postgres by now.
+    """Postgres refuses to start if the pid in its lock file lives, even if that is somebody else by now.
 
     The caller holds the lock of the home and has ended what an earlier supervisor left behind.
     """
     lock = data / "postmaster.pid"
     try:
         pid = int(lock.read_text().split()[0])
-        command = Path(f"/proc/{pid}/comm").read_text().strip()
-    except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
+    except (FileNotFoundError, ValueError, IndexError):
         return
-    if command != "postgres":
+    try:
+        runs_here = Path(f"/proc/{pid}/cwd").samefile(data)
+    except OSError:
+        runs_here = False
+    if not runs_here:
         lock.unlink(missing_ok=True)
 
 

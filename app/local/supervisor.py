@@ -90,6 +90,7 @@ class Supervisor:
             watched = Watched.server(server, self._home.log(server.name), self._run_id)
             self._engines.append(watched)
             await watched.start()
+            self._write()
         for server, watched in zip(plan.servers, self._engines, strict=True):
             try:
                 await asyncio.to_thread(wait_until_ready, server, watched.is_alive)
@@ -106,6 +107,7 @@ class Supervisor:
             watched = Watched.line(line, plan.env, plan.root, self._home.log(line.name), plan.grace_s)
             self._processes.append(watched)
             await watched.start()
+            self._write()
         if plan.api_url:
             report("step", text=f"waiting for {plan.api_url}/ready")
             await wait_for_api(plan.api_url, self._home.log("api"))
