@@ -26,6 +26,7 @@ class Reports:
     def __init__(self, claim: Claim, *, most_chars: int) -> None:
         """`most_chars`: how much of each stream becomes log events; the result keeps its own head and tail."""
         self._claim = claim
+        #: Below 0: cut, and said so.
         self._room = {"stdout": most_chars, "stderr": most_chars}
         self._text = {"stdout": "", "stderr": ""}
         self._progress: dict[str, Any] | None = None
@@ -34,7 +35,7 @@ class Reports:
     def output(self, stream: str, text: str) -> None:
         """Take some output."""
         room = self._room[stream]
-        if room > 0:
+        if room >= 0:
             self._text[stream] += text[:room] if len(text) <= room else text[:room] + _CUT
             self._room[stream] = room - len(text)
         self.flush_if_due()
