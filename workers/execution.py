@@ -58,6 +58,9 @@ def outcome_of(hold: Hold, result: SandboxResult) -> Outcome:
             return Outcome(kind="handed_back")
         if hold.reason == "overdue":
             return Outcome(kind="failed", result=shown, error="The deadline passed while it ran.", retryable=False)
+        if hold.reason == "lost":
+            # Postgres was away, perhaps: nobody asked for a cancel. If the lease did go to another, this is discarded.
+            return Outcome(kind="infra", error="The worker could not renew its lease.")
         return Outcome(kind="cancelled", result=shown)
     error = result.error or f"The program ended with {result.verdict}."
     if result.verdict == Verdict.INFRA_ERROR:
