@@ -1,8 +1,8 @@
 """The heart of a worker process: keeps its leases and its registration alive, and says when to stop.
 
-One thread for all slots: a look at Postgres every half second for cancels and deadlines, and a heartbeat every third
-of a lease. When Postgres cannot be reached, holds are given up before their leases run out, so that no program is
-still running when another worker may start it again.
+One thread for all slots looks at Postgres every half second for cancels and deadlines, and sends a heartbeat every
+third of a lease. A second one gives holds up before their leases run out, so that no program is still running when
+another worker may start it again; it never asks Postgres, so one that hangs does not stop it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 Reason = Literal["cancelled", "overdue", "lost", "drain"]
 
+#: Seconds between looks; a short lease is looked at more often, so that it can be kept and given up in time.
 _LOOK_S = 0.5
 
 
@@ -66,7 +67,8 @@ class Heart:
     def start(self) -> None:
         """Register, then beat. Raises sqlalchemy.exc.SQLAlchemyError if Postgres is not reachable."""
         self._register()
-        threading.Thread(target=self._run, name="heart", daemon=True).start()
+        for part in (self._run, self._watch):
+            threading.Thread(target=part, name="heart", daemon=True).start()
 
     def close(self) -> None:
         """Stop beating."""
@@ -82,9 +84,9 @@ class Heart:
         return time.monotonic() - self.last_beat < settings().lease_s
 
     @contextmanager
-    def holding(self, claims: Sequence[Claim]) -> Iterator[list[Hold]]:
-        """Keep the leases of `claims` for the length of the block."""
-        good_until = time.monotonic() + settings().lease_s
+    def holding(self, claims: Sequence[Claim], asked_at: float) -> Iterator[list[Hold]]:
+        """Keep the leases of `claims`, asked for at `asked_at` (time.monotonic()), for the length of the block."""
+        good_until = asked_at + settings().lease_s
         holds = [Hold(claim, good_until) for claim in claims]
         with self._lock:
             self._holds.update({(h.claim.id, h.claim.attempt): h for h in holds})
@@ -96,14 +98,19 @@ class Heart:
                     del self._holds[hold.claim.id, hold.claim.attempt]
 
     def _run(self) -> None:
-        while not self._closed.wait(_LOOK_S):
-            with self._lock:
-                holds = list(self._holds.values())
+        while not self._closed.wait(_look_s()):
             try:
-                self._ask(holds)
+                self._ask(self._all())
             except SQLAlchemyError as exc:
                 log.warning("no heartbeat: %s", exc)
-            self._give_up(holds)
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_look_s()):
+            self._give_up(self._all())
+
+    def _all(self) -> list[Hold]:
+        with self._lock:
+            return list(self._holds.values())
 
     def _ask(self, holds: list[Hold]) -> None:
         now = time.monotonic()
@@ -115,7 +122,7 @@ class Heart:
             with transaction() as db:
                 answers = ask(db, [(h.claim.id, h.claim.attempt) for h in holds])
             for hold in holds:
-                self._heed(hold, answers.get(hold.claim.id), now if beat else None)
+                self._heed(hold, answers.get((hold.claim.id, hold.claim.attempt)), now if beat else None)
         if beat:
             self.last_beat = now
             self._beat_at = now + settings().lease_s / 3
@@ -133,7 +140,11 @@ class Heart:
     def _give_up(self, holds: list[Hold]) -> None:
         now = time.monotonic()
         for hold in holds:
-            if now > hold.good_until - 2 * _LOOK_S:
+            if now > hold.good_until - 2 * _look_s():
                 hold.stop("lost")
             elif self._drain_at is not None and now > self._drain_at:
                 hold.stop("drain")
+
+
+def _look_s() -> float:
+    return min(_LOOK_S, settings().lease_s / 6)

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.celery import celery_app
 from app.db import transaction
@@ -30,15 +31,15 @@ _RETRY_S = 0.5
 def run(ids: list[str]) -> None:
     """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly."""
     this = node.current()
+    asked_at = time.monotonic()
     with transaction() as db:
         claims = claim(db, ids, this.name)
-    inline = [c for c in claims if TASK_TYPES[c.task_type].inline]
-    if inline:
-        with this.heart.holding(inline) as holds:
-            _settle([(hold, handle(hold.claim)) for hold in holds])
-    for single in (c for c in claims if not TASK_TYPES[c.task_type].inline):
-        with this.heart.holding([single]) as (hold,):
-            _settle([(hold, _run_code(hold, this))])
+    with this.heart.holding(claims, asked_at) as holds:
+        if inline := [hold for hold in holds if TASK_TYPES[hold.claim.task_type].inline]:
+            _settle([(hold, handle(hold.claim)) for hold in inline])
+        for hold in holds:
+            if hold not in inline:
+                _settle([(hold, _run_code(hold, this))])
 
 
 def _run_code(hold: Hold, this: node.Node) -> Outcome:
@@ -56,8 +57,9 @@ def _settle(ended: Sequence[tuple[Hold, Outcome]]) -> None:
         try:
             with transaction() as db:
                 ours = finish(db, pairs)
-        except DBAPIError as exc:
-            if not exc.connection_invalidated or time.monotonic() > min(hold.good_until for hold, _ in ended):
+        except (OperationalError, InterfaceError, PoolTimeout) as exc:
+            # Refused, gone, starting up, deadlocked, no connection left: nothing that is wrong with the outcome.
+            if time.monotonic() > min(hold.good_until for hold, _ in ended):
                 raise
             log.warning("cannot write how it ended, trying again: %s", exc)
             threading.Event().wait(_RETRY_S)
