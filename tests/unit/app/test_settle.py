@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import CANCELLED, FAILED, HANDED_BACK, INFRA, SUCCEEDED, a_claim
 
 from app.tasks.retry import MAX_INFRA_FAILURES, Outcome, backoff_s, settle
 from schema.tasks import TaskStatus
+from tests.support import CANCELLED, FAILED, HANDED_BACK, INFRA, SUCCEEDED, a_claim
 
 
 @pytest.mark.parametrize(
