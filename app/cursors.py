@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, tuple_
 
 from app.errors import Invalid, Problem
+from app.storable import check_storable
 
 
 def after(query: Select[Any], created_at: Any, row_id: Any, cursor: str | None, limit: int) -> Select[Any]:
@@ -36,7 +37,8 @@ def _older(created_at: Any, row_id: Any, cursor: str) -> ColumnElement[bool]:
     try:
         at, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         position = (datetime.fromisoformat(at), str(last_id))
-    except (ValueError, TypeError):
+        check_storable(last_id)
+    except (ValueError, TypeError, Invalid):
         raise Invalid(
             "The cursor is not valid.", problems=[Problem(("cursor",), "take next_cursor as it is")]
         ) from None
