@@ -73,7 +73,7 @@ def from_here(program: Path, account: Account) -> tuple[list[str], str]:
 
     A dropped account cannot walk down to the directory if one above it is closed (such as /root), but it may
     stand in it and hold it open: the kernel follows /proc/self/fd without a look at what lies above. The
-    program itself starts in /, for Postgres 15 insists on finding its way back to where it started.
+    program itself starts in /, for Postgres 15 complains if it does not find its way back to where it started.
     """
     if not account.is_other:
         return [str(program)], "."

