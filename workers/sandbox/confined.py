@@ -7,18 +7,19 @@ This file is run as source in a process of its own, so that nothing here can tak
               what is  hosts sandlock,
               left     unprivileged if we are root
 
-A program can neither signal nor read its supervisor: Landlock scopes both to its own domain.
+A program can neither signal nor read its supervisor: Landlock scopes both to its own domain. With the user id that
+both have it can still set the supervisor's resource limits, and so make it fail; the guard then kills them all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -138,7 +139,8 @@ class TreeMeter(Meter):
 
 def launch(job: dict[str, Any], root: str) -> ConfinedProgram:
     """Start the program of the job under sandlock, with `root`/workspace and `root`/tmp to write in."""
-    sandlock = sys.modules["sandlock"]
+    import sandlock
+
     workspace, temporary, pipes = _directories(root)
     pipe = os.path.join(pipes, "progress")
     os.mkfifo(pipe)
@@ -192,20 +194,19 @@ def drop_privileges(root: str) -> None:
         os.chown(path, uid, uid)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
-    # A saved id that the program (whose own one exec resets) does not have: so it may not set our limits.
-    os.setresuid(uid, uid, uid + BASE_UID)
+    os.setresuid(uid, uid, uid)
     # Or sandlock could not read its own /proc files. The program is kept out by Landlock.
     set_dumpable(True)
 
 
-def supervise() -> None:
-    """Receive a job, run it confined, report."""
+def supervise(root: str) -> None:
+    """Receive a job, run it confined in directories under `root`, report."""
     become_subreaper()
     inbox = Unpacker()
     job = receive_job(inbox)
-    for module in ("sandlock", "sandlock._sdk"):
-        importlib.import_module(module)
-    root: str = job["root"]
+    # Before the drop: what runs us may lie where an unprivileged user cannot read.
+    import sandlock  # noqa: F401
+
     directories = _directories(root)
     for directory in directories:
         os.mkdir(directory, 0o700)
@@ -216,23 +217,28 @@ def supervise() -> None:
     except Refused as exc:
         send(END, json.dumps({"reason": "refused", "detail": str(exc)}).encode())
         return
+    program = launch(job, root)
     send(STARTED)
-    Supervision(job, launch(job, root), TreeMeter(directories), inbox).run()
+    Supervision(job, program, TreeMeter(directories), inbox).run()
 
 
 def main() -> NoReturn:
-    """The guard: forks the supervisor, and whatever happens to that, leaves no process behind."""
+    """The guard: forks the supervisor, and whatever happens to that or to the worker, leaves nothing behind."""
+    root, worker = sys.argv[1], os.getppid()
     become_subreaper()
     pid = os.fork()
     if pid == 0:
-        supervise()
+        supervise(root)
         os._exit(0)
     # The channel is the supervisor's alone, so that its death is heard at the other end.
     os.close(0)
     os.close(1)
-    status = os.waitpid(pid, 0)[1]
+    os.waitpid(pid, 0)
     kill_descendants()
-    os._exit(0 if status == 0 else 1)
+    if os.getppid() != worker:
+        # Nobody else will do it.
+        shutil.rmtree(root, ignore_errors=True)
+    os._exit(0)
 
 
 def become_subreaper() -> None:

@@ -100,13 +100,16 @@ class DockerSandbox:
 
     def _talk(self, container_id: str, conversation: Conversation, limits: Limits) -> SandboxResult:
         stream = self._api.attach_socket(container_id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        # Over a Unix socket this is a file around the socket, which its own close() would leave open.
+        sock = getattr(stream, "_sock", stream)
         try:
             self._api.start(container_id)
             demultiplexer = Demultiplexer()
-            heard = conversation.hold(Link(getattr(stream, "_sock", stream), demultiplexer.feed))
+            heard = conversation.hold(Link(sock, demultiplexer.feed))
             return self._judge(container_id, heard, limits, demultiplexer)
         finally:
             stream.close()
+            sock.close()
 
     def _judge(self, container_id: str, heard: Heard, limits: Limits, demultiplexer: Demultiplexer) -> SandboxResult:
         ending = heard.ending

@@ -15,6 +15,8 @@ from workers.sandbox.spec import SandboxSpec
 #: Less than this and not even an interpreter starts.
 MIN_MEMORY_MB = 16
 
+#: Bytes of code, stdin and files; a frame carries them in base64.
+MAX_INPUT = MAX_PAYLOAD // 2
 #: Bytes of arguments and environment; the kernel takes no single one longer than 128 KiB.
 MAX_WORDS = 120 << 10
 
@@ -69,8 +71,9 @@ def problem(spec: SandboxSpec) -> str | None:
             return f"limits.{limit} must be a number above 0."
     if spec.limits.memory_mb < MIN_MEMORY_MB:
         return f"limits.memory_mb must be at least {MIN_MEMORY_MB}."
-    if len(encode_job(spec)) > MAX_PAYLOAD:
-        return f"Code, stdin and files together must stay below {MAX_PAYLOAD >> 20} MiB, counted in base64."
+    given = (spec.code or "").encode(), spec.stdin.encode(), *spec.files.values()
+    if sum(map(len, given)) > MAX_INPUT:
+        return f"Code, stdin and files together must stay below {MAX_INPUT >> 20} MiB."
     return None
 
 

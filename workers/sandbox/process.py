@@ -68,33 +68,35 @@ class ProcessSandbox:
             return failed(f"The sandbox broke: {exc}", self.name)
 
     def _run(self, spec: SandboxSpec, stop: Stop, callbacks: Callbacks, python: Path) -> SandboxResult:
-        with _private_directory() as root, tempfile.TemporaryFile() as log, _runner(log) as (process, sock):
+        with _private_directory() as root, tempfile.TemporaryFile() as log, _runner(root, log) as (process, sock):
             callbacks.started(f"pid-{process.pid}")
             # An interpreter outside /usr brings its library along, and nothing else of where it lives.
             readable = [str(python), str(python.parents[1] / "lib")]
-            heard = Conversation(spec, stop, callbacks).hold(
-                Link(sock), root=root, python=str(python), readable=readable
-            )
-            if heard.ending.report or heard.ending.cause:
-                judgement = judge(heard.ending, spec.limits)
-                return heard.result(judgement, sandbox=self.name, unenforced=self._unenforced)
-            # The program cannot reach its supervisor, so this silence is not the program's doing.
-            raise LinkError(f"its supervisor ended without a report: {_last_line(log)}.")
+            heard = Conversation(spec, stop, callbacks).hold(Link(sock), python=str(python), readable=readable)
+            ending = heard.ending
+            if not (ending.report or ending.cause):
+                if not ending.started:
+                    raise LinkError(f"the supervisor did not start: {_last_line(log)}.")
+                # It ran and fell silent, which a program can bring about: nothing that should buy it a retry.
+                ending = ending.silenced(signal=signal.SIGKILL)
+            judgement = judge(ending, spec.limits)
+            return heard.result(judgement, sandbox=self.name, unenforced=self._unenforced)
 
 
 @contextmanager
-def _runner(log: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+def _runner(root: str, log: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
     """A guard with its supervisor, and the socket to them; afterwards they and all below them are gone."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             process = subprocess.Popen(
-                _command(),
+                [*_command(), root],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=log,
                 cwd="/",
-                env={},
+                # Not ours; but sandlock wants to know some home directory.
+                env={"HOME": "/"},
                 start_new_session=True,
             )
         try:
@@ -162,8 +164,10 @@ def probe() -> str | None:
     """Why this machine cannot confine processes, as one sentence, or None if it can."""
     if importlib.util.find_spec("sandlock") is None:
         return "The sandlock package is not installed."
-    import sandlock
-
+    try:
+        import sandlock
+    except (ImportError, OSError, RuntimeError) as exc:
+        return f"The sandlock package cannot be loaded: {exc}."
     offered, needed = sandlock.landlock_abi_version(), sandlock.min_landlock_abi()
     if offered < needed:
         has = f"offers Landlock ABI {offered}" if offered > 0 else "has no Landlock"

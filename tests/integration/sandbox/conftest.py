@@ -1,0 +1,58 @@
+"""Both sandboxes, for real. One that this machine cannot offer skips, or fails with CLAWQ_TESTS_STRICT=1."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import pytest
+
+from app.settings import Settings
+from tests.integration.sandbox.sandboxes import HOST, STACK, Run, run_in
+from workers.sandbox import Sandbox, probe
+from workers.sandbox.docker import DockerSandbox, connect
+from workers.sandbox.process import ProcessSandbox
+
+
+def _require(kind: str) -> None:
+    found = next(found for found in probe(Settings()) if found.name == kind)
+    if found.usable:
+        return
+    if os.environ.get("CLAWQ_TESTS_STRICT") == "1":
+        pytest.fail(f"no {kind} sandbox: {found.sentence}")
+    pytest.skip(f"no {kind} sandbox: {found.sentence}")
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[docker.DockerClient]:
+    """The engine, and at the end no container of ours on it."""
+    _require("docker")
+    client = connect()
+    yield client
+    for container in client.api.containers(all=True, filters={"label": f"clawq.stack={STACK}"}):
+        client.api.remove_container(container["Id"], force=True)
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def docker_sandbox(client: docker.DockerClient) -> DockerSandbox:
+    return DockerSandbox(client, image=Settings().sandbox_image, stack=STACK, host=HOST, worker="w-1")
+
+
+@pytest.fixture(scope="session")
+def process_sandbox() -> ProcessSandbox:
+    _require("process")
+    return ProcessSandbox()
+
+
+@pytest.fixture(params=["docker", "process"])
+def sandbox(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{request.param}_sandbox")
+
+
+@pytest.fixture
+def run(sandbox: Sandbox) -> Run:
+    """Run one program in the sandbox under test."""
+    return lambda *args, **options: run_in(sandbox, *args, **options)
