@@ -51,7 +51,7 @@ def page(document: Document) -> str:
 def kind(schema: Document) -> str:
     """A JSON schema in a word or two, for example `integer, 1 to 100` or `array of TaskIn`."""
     words = _word(schema)
-    bounds = [f"{word} {schema[key]}" for key, word in _BOUNDS.items() if key in schema]
+    bounds = [f"{word} {schema[key]}" for key, word in _BOUNDS.items() if schema.get(key) is not None]
     return ", ".join([words, *bounds])
 
 

@@ -128,7 +128,7 @@ def _responses(endpoint: Endpoint, refs: dict[type[BaseModel], Document]) -> Doc
         response: Document = {"description": HTTPStatus(status).phrase}
         if status != HTTPStatus.NO_CONTENT:
             response["content"] = {endpoint.media_type: {"schema": refs[model]} if model else {}}
-        if status in (201, 202) and not endpoint.name.startswith(("cancel", "submit_batch")):
+        if endpoint.creates and model and "id" in model.model_fields:
             response["headers"] = {"Location": {"schema": {"type": "string"}, "description": "Path of it."}}
         found[str(status)] = response
     for status, why in _failures(endpoint).items():
