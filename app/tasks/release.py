@@ -59,5 +59,6 @@ def release(db: Session, ended: Sequence[tuple[str, str]]) -> None:
     if succeeded and any(row.deps_left == 0 for row in db.execute(_RELEASE, {"parents": succeeded})):
         after_commit(db, "ring", publisher.ring)
     lost = [t for t, status in ended if status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED)]
-    if lost and (skipped := list(db.execute(_SKIP, {"parents": lost}).scalars())):
-        after_commit(db, ("tell", "skipped"), partial(publisher.tell, skipped))
+    # All the way down in one statement, and once more: what was skipped is locked now, and may have got children too.
+    while lost and (lost := list(db.execute(_SKIP, {"parents": lost}).scalars())):
+        after_commit(db, ("tell", "skipped", lost[0]), partial(publisher.tell, lost))
