@@ -69,9 +69,13 @@ def backoff_s(failures: int) -> float:
     return delay_s * random.uniform(0.8, 1.2)  # noqa: S311
 
 
+# FOR SHARE: a parent cannot end between our look at it and our commit; it would pass over a child that has ended.
 _RETRY = text(
     """
-    WITH u AS (
+    WITH parents AS (
+        SELECT p.status FROM edges e JOIN tasks p ON p.id = e.parent_id
+        WHERE e.child_id = :id ORDER BY p.id FOR SHARE OF p
+    ), u AS (
         UPDATE tasks SET
             status = 'pending', round = round + 1, failures = 0, infra_failures = 0, progress = 0, result = NULL,
             error = NULL, completed_at = NULL, cancel_requested_at = NULL, available_at = now(),
@@ -81,8 +85,7 @@ _RETRY = text(
             assigned_to = CASE WHEN pinned THEN assigned_to END,
             last_seq = last_seq + 1, updated_at = now()
         WHERE id = :id AND status IN ('failed', 'cancelled')
-          AND NOT EXISTS (SELECT FROM edges e JOIN tasks p ON p.id = e.parent_id
-                          WHERE e.child_id = :id AND p.status IN ('failed', 'cancelled', 'skipped'))
+          AND NOT EXISTS (SELECT FROM parents WHERE status IN ('failed', 'cancelled', 'skipped'))
         RETURNING id, last_seq, round, attempt
     )
     INSERT INTO events (task_id, seq, kind, round, attempt, data)
