@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -35,11 +36,16 @@ class Cli:
     env: dict[str, str] = field(default_factory=dict)
 
     def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("CLAWQ_") and not k.endswith("_URL")}
-        own = {"CLAWQ_HOME": str(self.home), "CLAWQ_API_PORT": "0", **self.env, **env}
-        return subprocess.run(
-            [str(CLAWQ), *args], env={**kept, **own}, capture_output=True, text=True, timeout=240, cwd="/"
+        return subprocess.run([CLAWQ, *args], env=self._env(env), capture_output=True, text=True, timeout=240, cwd="/")
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [CLAWQ, *args], env=self._env({}), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/"
         )
+
+    def _env(self, more: dict[str, str]) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("CLAWQ_") and not k.endswith("_URL")}
+        return {**kept, "CLAWQ_HOME": str(self.home), "CLAWQ_API_PORT": "0", **self.env, **more}
 
     def up(self) -> dict[str, Any]:
         done = self.run(*UP)
@@ -155,6 +161,19 @@ def test_a_killed_supervisor_is_no_obstacle(cli: Cli) -> None:
     assert cli.up() == first
     now = {p["pid"] for p in json.loads(cli.run("status", "--json").stdout)["processes"]}
     assert not now & set(left)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_up_in_the_foreground_stops_everything_at_a_signal(cli: Cli, sign: signal.Signals) -> None:
+    with cli.start("up", "--json") as process:
+        assert process.stdout is not None
+        found = json.loads(process.stdout.readline())
+        assert httpx.get(f"{found['api_url']}/ready").status_code == 200
+        pids = [p["pid"] for p in json.loads(cli.run("status", "--json").stdout)["processes"]]
+        process.send_signal(sign)
+        assert process.wait(60) == 0
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert cli.run("status").returncode == 1
 
 
 def test_down_without_a_stack_is_fine(cli: Cli) -> None:
