@@ -153,7 +153,7 @@ def _failures(endpoint: Endpoint) -> dict[int, str]:
     if conflicts:
         found[409] = " ".join(conflicts)
     if endpoint.scope:
-        found[503] = "Postgres does not answer; nothing was changed."
+        found[503] = "Postgres does not answer; try again."
     return dict(sorted(found.items()))
 
 

@@ -140,7 +140,8 @@ def _raced(exc: IntegrityError) -> Response:
 def _away(exc: Exception) -> Response:
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
     log.error("Postgres does not answer: %s", str(cause).strip())
-    detail = "The database does not answer; nothing was changed. Try again in a moment."
+    # Not "nothing was changed": a connection that breaks during a commit leaves that open.
+    detail = "The database does not answer. Try again, with an Idempotency-Key where it must not happen twice."
     return problem(503, "unavailable", detail, (), {"Retry-After": str(_RETRY_AFTER_S)})
 
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 from api.payloads.common import Id, In, Moment, Out, Page, PageQuery, Query, Stamp, Words
 from app.queues import Queue
 from app.tasks.check import NewTask
+from app.tasks.types import TASK_TYPES
 from schema.tasks import EventKind, Priority, TaskStatus
 
 #: Longest wait of a long-poll, in seconds: below what proxies allow.
@@ -22,7 +23,9 @@ _LabelValue = Annotated[str, Field(max_length=255)]
 class TaskIn(In):
     """A task to be done."""
 
-    task_type: Annotated[str, Field(min_length=1, max_length=50)] = Field(description="`echo`, `python` or `shell`.")
+    task_type: Annotated[str, Field(min_length=1, max_length=50)] = Field(
+        description=f"One of {', '.join(sorted(TASK_TYPES))}."
+    )
     payload: dict[str, Any] = Field(
         description="What the task type needs: EchoPayload for `echo`, CodePayload for `python` and `shell`."
     )
