@@ -69,6 +69,11 @@ def test_a_supervisor_made_to_fail_takes_the_program_with_it_and_buys_no_retry(r
     token = unique("limits")
     code = f"""
     import os, resource, time
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0: time.sleep(60)
+        os._exit(0)
+    os.wait()
     limited = 0
     for pid in {{1, os.getppid()}}:
         for what in (resource.RLIMIT_NOFILE, resource.RLIMIT_DATA, resource.RLIMIT_CPU):
@@ -152,6 +157,7 @@ def test_a_program_whose_first_thread_leaves_is_still_watched(run: Run) -> None:
         wall_s=1,
     )
     assert (result.verdict, result.stdout) == (Verdict.TIMEOUT, "leaving\n")
+    assert result.wall_ms is not None  # its supervisor was not stuck waiting for it
 
 
 def test_there_is_no_network(run: Run) -> None:
