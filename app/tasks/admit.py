@@ -20,6 +20,7 @@ from app.db import after_commit
 from app.queues import Queue
 from app.settings import settings
 from app.tasks.dispatch import Queued, envelopes
+from app.tasks.types import TASK_TYPES
 
 #: Rows admitted in one transaction.
 BATCH = 500
@@ -35,11 +36,14 @@ _LOAD = text(
     """
 )
 _AGENTS = text("SELECT id, agent_type, configuration FROM agents WHERE status = 'active' ORDER BY id")
-# The head of each owner's line, by priority; then owners take turns. Each LATERAL is one walk along
+# The head of each owner's line, by priority; then owners take turns. `open` are the agents and roles that take a type
+# now: what nobody takes must not fill the batch and hold up what follows. Each LATERAL is one walk along
 # tasks_idx_admissible; the recursion finds the owners by jumping from one to the next in the same index.
 _CANDIDATES = text(
     """
-    WITH RECURSIVE owners AS (
+    WITH RECURSIVE open AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:pinned AS bool[]), CAST(:places AS text[]), CAST(:task_types AS text[]))
+    ), owners AS (
         SELECT q.queue, (SELECT min(owner) FROM tasks WHERE status = 'pending' AND deps_left = 0
                          AND queue = q.queue) AS owner
         FROM unnest(CAST(:queues AS text[])) AS q (queue)
@@ -56,7 +60,7 @@ _CANDIDATES = text(
             FROM tasks
             WHERE status = 'pending' AND deps_left = 0 AND queue = o.queue AND owner = o.owner
               AND priority_rank = r.rank AND available_at <= now()
-              AND (assigned_to = ANY(:open_agents) OR assigned_to IS NULL AND o.queue = ANY(:open_roles))
+              AND (assigned_to IS NOT NULL, coalesce(assigned_to, o.queue), task_type) IN (SELECT * FROM open)
             ORDER BY available_at, id LIMIT :limit
         ) t
         WHERE o.owner IS NOT NULL
@@ -182,10 +186,14 @@ def _desk(row: Any, in_flight: int) -> Desk:
 
 def _candidates(db: Session, room: dict[str, int], desks: Sequence[Desk]) -> Sequence[Any]:
     manned = {desk.agent_type for desk in desks}
+    takers = [(desk, task_type) for desk in desks for task_type in TASK_TYPES if desk.takes(task_type)]
+    places = {(True, desk.id, task_type) for desk, task_type in takers}
+    places |= {(False, desk.agent_type, task_type) for desk, task_type in takers}
     params = {
-        "queues": [queue for queue, places in room.items() if places > 0 and queue in manned],
-        "open_agents": [desk.id for desk in desks if desk.room > 0],
-        "open_roles": [desk.agent_type for desk in desks if desk.room > 0],
+        "queues": [queue for queue, free in room.items() if free > 0 and queue in manned],
+        "pinned": [pinned for pinned, _, _ in places],
+        "places": [place for _, place, _ in places],
+        "task_types": [task_type for _, _, task_type in places],
         "limit": BATCH,
     }
     return db.execute(_CANDIDATES, params).all()
