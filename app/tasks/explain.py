@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.settings import settings
@@ -29,7 +29,7 @@ _PARENTS = text(
     WHERE e.child_id = :id ORDER BY p.id LIMIT 100
     """
 )
-_AGENTS = text("SELECT count(*) FROM agents WHERE agent_type = :role AND status = 'active'")
+_AGENTS = text("SELECT * FROM agents WHERE agent_type = :role AND status = 'active' ORDER BY id")
 _WORKERS = text(
     "SELECT count(*) FROM workers WHERE role = :queue AND heartbeat_at > now() - :lease_s * interval '1 second'"
 )
@@ -72,17 +72,22 @@ def _pending(db: Session, task: Task) -> list[Reason]:
 
 
 def _agent(db: Session, task: Task) -> list[Reason]:
-    if not task.pinned:
-        if db.execute(_AGENTS, {"role": task.queue}).scalar_one():
-            return []
-        return [Reason("worker", f"No {task.queue} agent is active: start a worker for queue {task.queue}.")]
-    agent = db.get_one(Agent, task.assigned_to)
+    team = db.scalars(select(Agent).from_statement(_AGENTS), {"role": task.queue}).all()
+    nobody = Reason("worker", f"No {task.queue} agent is active: start a worker for queue {task.queue}.")
+    if task.pinned:
+        return _refusal(db, task, db.get_one(Agent, task.assigned_to)) or ([] if team else [nobody])
+    refusals = [_refusal(db, task, agent) for agent in team] or [[nobody]]
+    return [reason for refusal in refusals for reason in refusal] if all(refusals) else []
+
+
+def _refusal(db: Session, task: Task, agent: Agent) -> list[Reason]:
+    """Why admission does not give the task to this agent; empty if it does."""
     refs = {"agent_id": agent.id}
     if agent.status != "active":
         return [Reason("agent", f"Agent {agent.id} is {agent.status}.", refs)]
     policy = agent.configuration or {}
     if (types := policy.get("task_types")) is not None and task.task_type not in types:
-        return [Reason("agent", f"Agent {agent.id} no longer takes {task.task_type}.", refs)]
+        return [Reason("agent", f"Agent {agent.id} does not take {task.task_type}.", refs)]
     limit = policy.get("max_running")
     in_flight = db.execute(_IN_FLIGHT, {"agent": agent.id}).scalar_one()
     if limit is not None and in_flight >= limit:
