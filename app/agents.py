@@ -143,7 +143,7 @@ _QUEUES = text(
     SELECT q.queue, count(t.id) FILTER (WHERE t.status = 'pending') AS pending,
            count(t.id) FILTER (WHERE t.status = 'queued') AS queued,
            count(t.id) FILTER (WHERE t.status = 'running') AS running,
-           extract(epoch FROM now() - min(t.last_dispatched_at) FILTER (WHERE t.status = 'queued'))::float
+           extract(epoch FROM now() - min(t.updated_at) FILTER (WHERE t.status = 'queued'))::float
                AS oldest_queued_s,
            (SELECT count(*) FROM workers w WHERE w.role = q.queue) AS workers
     FROM unnest(CAST(:queues AS text[])) AS q (queue)

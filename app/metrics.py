@@ -20,10 +20,11 @@ REDISPATCHES = Counter("redispatches", "Envelopes sent again because nobody clai
 PUBLISH_FAILURES = Counter("publish_failures", "Envelopes and notices that Redis did not take in time.")
 SANDBOX_RUNS = Counter("sandbox_runs", "Programs run, by sandbox and verdict.", ["sandbox", "verdict"])
 
+# A queued row is not updated until it is claimed: another envelope does not make it younger.
 _COUNTS = text(
     """
     SELECT queue, status, count(*) AS tasks,
-           extract(epoch FROM now() - min(coalesce(last_dispatched_at, created_at)))::float AS oldest_s
+           extract(epoch FROM now() - min(updated_at))::float AS oldest_s
     FROM tasks WHERE status IN ('pending', 'queued', 'running') GROUP BY queue, status
     """
 )
