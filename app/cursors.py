@@ -38,7 +38,7 @@ def _older(created_at: Any, row_id: Any, cursor: str) -> ColumnElement[bool]:
         at, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         position = (datetime.fromisoformat(at), str(last_id))
         check_storable(last_id)
-    except (ValueError, TypeError, Invalid):
+    except (ValueError, TypeError, RecursionError, Invalid):
         raise Invalid(
             "The cursor is not valid.", problems=[Problem(("cursor",), "take next_cursor as it is")]
         ) from None
