@@ -119,6 +119,8 @@ def ensure_first_key(database_url: str, path: Path) -> str:
         _, key_text = create(db, name="first", owner="admin", scopes=SCOPES)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
+            # A file that was there keeps its mode otherwise.
+            os.fchmod(descriptor, 0o600)
             file.write(key_text + "\n")
         return key_text
 
