@@ -16,6 +16,7 @@ from app.health import HealthServer
 from app.queues import Queue
 from app.settings import settings
 from workers.heart import Heart
+from workers.reaping import Reaping
 from workers.sandbox.choose import choose
 from workers.sandbox.spec import Sandbox
 
@@ -50,6 +51,7 @@ class Node:
         self.slots = slots
         self.agent_id = settings().agent_id or f"{role}_agent"
         self.pulse = Pulse()
+        self._reaping: Reaping | None = None
         self.heart = Heart(self._register)
         self.server = HealthServer(default_port=_PORTS[role], health=self._health, ready=self._ready)
 
@@ -62,12 +64,14 @@ class Node:
         """Register and begin to beat. Raises sqlalchemy.exc.SQLAlchemyError if Postgres is not reachable."""
         if self.role == Queue.EXECUTION:
             # Chosen before the first task comes: looking for an engine takes a moment.
-            _ = self.sandbox
+            self._reaping = Reaping(self.sandbox)
         self.heart.start()
 
     def leave(self) -> None:
         """Stop beating and take this worker off the list."""
         self.heart.close()
+        if self._reaping:
+            self._reaping.close()
         with transaction() as db:
             agents.leave(db, self.name)
         self.server.close()

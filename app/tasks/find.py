@@ -76,6 +76,11 @@ def events(
     return rows[:limit], str(rows[limit - 1].seq) if len(rows) > limit else None
 
 
+def is_open(db: Session, task_id: str, attempt: int) -> bool:
+    """Whether this attempt has not ended yet."""
+    return bool(db.scalar(select(Attempt.ended_at.is_(None)).filter_by(task_id=task_id, attempt=attempt)))
+
+
 def attempts(db: Session, task_id: str) -> list[Attempt]:
     """The attempts at a task, in order."""
     return list(db.scalars(select(Attempt).where(Attempt.task_id == task_id).order_by(Attempt.attempt)))

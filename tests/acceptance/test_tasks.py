@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 
 from tests.acceptance.conftest import Stack
 from tests.support import eventually
@@ -89,6 +90,8 @@ def test_a_killed_worker_costs_an_attempt_and_nothing_else(stack: Stack) -> None
     events = stack.events(task_id)
     assert events.count("lease_expired") == 1
     assert events.count("succeeded") == 1
+    if task["result"]["sandbox"] == "docker":
+        eventually(lambda: f"clawq-{task_id}" not in containers(), timeout=60)
 
 
 def test_a_worker_that_leaves_hands_back_what_it_cannot_finish(stack: Stack) -> None:
@@ -110,6 +113,11 @@ def test_the_late_result_of_a_stopped_worker_is_refused(stack: Stack) -> None:
     task = stack.wait(task_id)
     assert (task["status"], task["attempt"]) == ("succeeded", 2)
     assert stack.events(task_id).count("succeeded") == 1
+
+
+def containers() -> str:
+    listing = ["docker", "ps", "--all", "--format", "{{.Names}}"]
+    return subprocess.run(listing, capture_output=True, text=True, check=True).stdout
 
 
 def _alive(pid: int) -> bool:

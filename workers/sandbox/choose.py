@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import docker
@@ -43,6 +44,10 @@ class Nowhere:
     def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
         """See `Sandbox.run`."""
         return failed(self.sentence, self.name)
+
+    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
+        """There is nothing to reap."""
+        return []
 
 
 def choose(settings: Settings, *, worker: str) -> Sandbox:

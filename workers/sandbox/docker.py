@@ -6,7 +6,7 @@ Nothing of ours is in it but the supervisor, whose source is the container's com
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,13 @@ from docker.types import LogConfig, Ulimit
 from workers.sandbox.conversation import Conversation, Heard, Link, LinkError, failed, rejected
 from workers.sandbox.frames import FrameError
 from workers.sandbox.job import problem
+from workers.sandbox.reaper import ATTEMPT, HOST, STACK, WORKER, reap
 from workers.sandbox.source import bundle
 from workers.sandbox.spec import Callbacks, Limits, SandboxResult, SandboxSpec, Stop
 from workers.sandbox.verdict import judge
 
 #: What the engine or the way to it may raise.
 ENGINE_ERRORS = (DockerException, requests.RequestException)
-#: Labels of every container of ours, fixed at its creation: the reaper goes by them.
-STACK, HOST, WORKER, ATTEMPT = "clawq.stack", "clawq.host", "clawq.worker", "clawq.attempt"
-
 #: Owns nothing, in no image's /etc/passwd.
 USER = 65532
 NANO_CPUS = 1_000_000_000
@@ -71,6 +69,13 @@ class DockerSandbox:
             return failed(self._explain(exc, spec), self.name)
         except (LinkError, FrameError) as exc:
             return failed(f"The sandbox broke: {exc}", self.name)
+
+    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
+        """See `Sandbox.reap`."""
+        try:
+            return reap(self._api, self._labels[STACK], self._labels[HOST], is_open)
+        except ENGINE_ERRORS as exc:
+            raise OSError(f"the container engine failed: {exc}") from exc
 
     @contextmanager
     def _container(self, spec: SandboxSpec) -> Iterator[str]:

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-import docker
 from docker.errors import APIError, NotFound
 
-from workers.sandbox.docker import ATTEMPT, HOST, STACK, WORKER
+#: Labels of every container of ours, fixed at its creation: the reaper goes by them.
+STACK, HOST, WORKER, ATTEMPT = "clawq.stack", "clawq.host", "clawq.worker", "clawq.attempt"
 
 
-def reap(client: docker.DockerClient, stack: str, host: str, is_alive: Callable[[str], bool]) -> list[str]:
-    """Kill and remove the containers of this stack on this host whose worker is gone.
+def reap(api: Any, stack: str, host: str, is_open: Callable[[str], bool]) -> list[str]:
+    """Kill and remove the containers of this stack on this host whose attempt has ended.
 
     Args:
-        is_alive: whether a worker, by the name it gave its sandbox, still runs.
+        api: the engine's docker.APIClient.
+        is_open: whether an attempt, by the name its sandbox was given, may still be running.
 
     Returns:
-        The names of the runs whose containers were removed.
+        The names of the attempts whose containers were removed.
 
     Raises:
         docker.errors.DockerException: the engine does not answer.
     """
     labels = [f"{STACK}={stack}", f"{HOST}={host}"]
     removed = []
-    for container in client.api.containers(all=True, filters={"label": labels}):
-        worker = container["Labels"].get(WORKER)
-        if worker is None or is_alive(worker):
+    for container in api.containers(all=True, filters={"label": labels}):
+        attempt = container["Labels"][ATTEMPT]
+        if is_open(attempt):
             continue
         try:
-            client.api.remove_container(container["Id"], force=True, v=True)
+            api.remove_container(container["Id"], force=True, v=True)
         except NotFound:
             continue
         except APIError as exc:
@@ -37,5 +39,5 @@ def reap(client: docker.DockerClient, stack: str, host: str, is_alive: Callable[
             if exc.status_code == 409:
                 continue
             raise
-        removed.append(container["Labels"][ATTEMPT])
+        removed.append(attempt)
     return removed

@@ -134,3 +134,14 @@ class Sandbox(Protocol):
         Never raises for anything the program did; a fault of the engine is the verdict `infra_error`.
         """
         ...
+
+    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
+        """Remove what runs of dead workers left here, unless `is_open` says that the run may still go on.
+
+        Returns:
+            The names of the runs whose remains were removed.
+
+        Raises:
+            OSError: the engine does not answer.
+        """
+        ...

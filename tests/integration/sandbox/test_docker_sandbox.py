@@ -126,7 +126,7 @@ WORKER = """
 
 @pytest.mark.usefixtures("docker_sandbox")
 def test_the_container_of_a_killed_worker_ends_by_itself_and_is_reaped(client: docker.DockerClient) -> None:
-    """And nobody else's: not another host's, not another stack's, not a living worker's."""
+    """And nobody else's: not another host's, not another stack's, not that of an open attempt."""
     name = unique("t")
     arguments = [sys.executable, "-c", textwrap.dedent(WORKER), STACK, HOST, name, Settings().sandbox_image]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as worker:
@@ -137,11 +137,11 @@ def test_the_container_of_a_killed_worker_ends_by_itself_and_is_reaped(client: d
             worker.kill()
     until(lambda: [container["State"] for container in ours(client)] == ["exited"])
 
-    assert reap(client, STACK, "other-host", lambda worker: False) == []
-    assert reap(client, "other-stack", HOST, lambda worker: False) == []
-    assert reap(client, STACK, HOST, lambda worker: worker == "w-doomed") == []
+    assert reap(client.api, STACK, "other-host", lambda attempt: False) == []
+    assert reap(client.api, "other-stack", HOST, lambda attempt: False) == []
+    assert reap(client.api, STACK, HOST, lambda attempt: attempt == name) == []
     assert len(ours(client)) == 1
-    assert reap(client, STACK, HOST, lambda worker: False) == [name]
+    assert reap(client.api, STACK, HOST, lambda attempt: False) == [name]
     assert ours(client) == []
 
 
