@@ -12,8 +12,9 @@ help: ## Show what there is to make
 install: $(STAMP) ## Make the environment in .venv (once, and again when requirements change)
 
 $(STAMP): setup.cfg pyproject.toml requirements.lock
-	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test,check]'
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing into $(VENV), about a minute …'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test,check]'
 	@touch $@
 
 demo: install ## Start everything, post a real workflow, show it, stop
