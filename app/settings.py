@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         validation_alias=_named("REDIS_URL"),
         description="Redis 6.2+ or Valkey, redis://:pass@host:6379/0.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", validation_alias=_named("LOG_LEVEL"))
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias=_named("LOG_LEVEL"), description="DEBUG, INFO, WARNING or ERROR: what is logged."
+    )
     log_format: Literal["auto", "console", "ecs", "text"] = Field(
         "auto",
         description="auto: console on a terminal, ECS JSON elsewhere; text: one line that grok can parse.",

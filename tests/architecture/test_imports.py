@@ -1,0 +1,57 @@
+"""Imports point one way, and each heavy library has one home."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from importlinter import cli
+
+from tests.architecture.sources import ROOT, files, imports
+
+#: library → the only place that may import it.
+HOMES = {
+    "flask": ("api/",),
+    "flask_sock": ("api/",),
+    "flask_openapi": ("api/",),
+    "werkzeug": ("api/",),
+    "docker": ("workers/sandbox/",),
+    "sandlock": ("workers/sandbox/",),
+    "chromadb": ("app/memory/index.py",),
+    "alembic": ("schema/",),
+    "circus": ("app/local/",),
+    "typer": ("app/cli/",),
+    "rich": ("app/cli/",),
+}
+
+
+def test_imports_point_one_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    kept = cli.lint_imports(config_filename="setup.cfg", no_cache=True) == cli.EXIT_STATUS_SUCCESS
+    shown = capsys.readouterr().out
+    assert kept, shown
+    assert "1 kept" in shown, "the contract is there"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_library_is_imported_in_its_home_alone(library: str) -> None:
+    strangers = [
+        str(path)
+        for path in files()
+        if not str(path).startswith(HOMES[library]) and any(name.split(".")[0] == library for name in imports(path))
+    ]
+    assert strangers == []
+
+
+def test_the_supervisor_in_the_sandbox_needs_nothing_but_the_standard_library() -> None:
+    own = {"workers.sandbox.frames", "workers.sandbox.meter", "workers.sandbox.program"}
+    todo, seen = ["workers.sandbox.supervisor"], set()
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        for name in imports((ROOT / module.replace(".", "/")).with_suffix(".py").relative_to(ROOT)):
+            if name.startswith("workers."):
+                assert name in own
+                todo += [name] if name not in seen else []
+            else:
+                assert name.split(".")[0] in sys.stdlib_module_names, f"{module} imports {name}"
