@@ -19,7 +19,6 @@ celery_app = Celery("clawq", include=["workers.gateway", "workers.run", "workers
 def configure() -> None:
     """Settings that need the environment; applied when Celery first asks for its configuration."""
     celery_app.conf.update(
-        broker_url=settings().require_redis_url(),
         task_queues=[KombuQueue(queue, routing_key=queue) for queue in Queue],
         task_default_queue=Queue.EXECUTION,
         task_routes={ADMIT: {"queue": Queue.GATEWAY}},
@@ -56,6 +55,8 @@ def configure() -> None:
         control_queue_expires=60,
         beat_scheduler="workers.clock:Clock",
     )
+    # Last: Celery only logs what this raises, and would go on with its own defaults for all of the above.
+    celery_app.conf.broker_url = settings().require_redis_url()
 
 
 celery_app.on_configure.connect(lambda **_: configure(), weak=False)

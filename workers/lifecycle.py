@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.celery import celery_app
 from app.errors import ClawqError
+from app.settings import settings
 from workers import node
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 def _start(sender: Any, **_: Any) -> None:
     queues = list(sender.app.amqp.queues.consume_from)
     try:
+        settings().require_redis_url()
         node.become(sender.hostname, queues, sender.concurrency).start()
     except (ClawqError, SQLAlchemyError) as exc:
         # Celery logs what a signal's receiver raises and carries on; a worker without its node is of no use.
