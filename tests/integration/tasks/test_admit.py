@@ -11,16 +11,19 @@ from app.db import transaction
 from app.queues import RUN
 from app.settings import settings
 from app.tasks import admit as admit_
+from app.tasks.cancel import cancel
 from app.tasks.submit import submit
 from tests.support import (
     OWNER,
     SUCCEEDED,
+    Aside,
     a_task,
     employ,
     empty_redis,
     end,
     envelopes,
     events,
+    eventually,
     kinds,
     let_in,
     post,
@@ -141,6 +144,18 @@ def test_two_gateways_at_once_fill_the_window_once(clawq: pytest.MonkeyPatch) ->
     assert sum(len(args[0]) for _, args in envelopes("execution")) == 7
 
 
+def test_an_admission_waits_for_the_one_before_it_and_counts_what_that_admitted(clawq: pytest.MonkeyPatch) -> None:
+    window(clawq, 5)
+    employ()
+    post(*[a_task()] * 20)
+    with transaction() as db:
+        admit_.admit(db)
+        second = Aside(admit_.admit)
+        eventually(second.is_blocked)
+    second.join()
+    assert scalar("SELECT count(*) FROM tasks WHERE status = 'queued'") == 5
+
+
 def test_an_agent_s_limit_counts_what_waits_for_it_and_what_it_runs() -> None:
     employ(max_running=2)
     first, second, third = post(*[a_task()] * 3)
@@ -238,8 +253,6 @@ def test_an_id_that_holds_odd_characters_is_admitted() -> None:
 
 
 def test_admission_and_cancels_at_once_leave_each_task_in_one_state() -> None:
-    from app.tasks.cancel import cancel
-
     employ()
     for _ in range(10):
         ids = post(*[a_task()] * 5)

@@ -121,7 +121,7 @@ def test_a_program_is_stopped_before_its_lease_ends_when_postgres_refuses(heart:
         eventually(hold.is_set)
         assert hold.reason == "lost"
         assert time.monotonic() < hold.good_until
-    eventually(lambda: not heart.healthy)
+        eventually(lambda: not heart.healthy)
 
 
 def test_a_program_is_stopped_before_its_lease_ends_when_postgres_hangs(heart: Heart, postgres: Postgres) -> None:
