@@ -74,6 +74,16 @@ class FakeSandbox:
         return SandboxResult(verdict=Verdict.CANCELLED, sandbox="fake")
 
 
+class NoServer:
+    """Probes are not asked for here, and a real server takes half a second to close."""
+
+    port = 0
+
+    def __init__(self, **_: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @pytest.fixture
 def sandbox() -> FakeSandbox:
     """Says that all is well until a test says otherwise."""
@@ -83,7 +93,7 @@ def sandbox() -> FakeSandbox:
 @pytest.fixture
 def worker(clawq: pytest.MonkeyPatch, sandbox: FakeSandbox) -> Iterator[Node]:
     """An execution worker whose heart beats, with leases of 3 s."""
-    clawq.setenv("CLAWQ_HEALTH_PORT", "0")
+    clawq.setattr(node_, "HealthServer", NoServer)
     clawq.setenv("CLAWQ_LEASE_S", "3")
     clawq.setenv("CLAWQ_DRAIN_S", "0")
     settings.cache_clear()

@@ -38,14 +38,14 @@ class Postgres:
 
 @pytest.fixture
 def postgres(environment: pytest.MonkeyPatch) -> Postgres:
-    """Answers that all is well, until a test says otherwise; leases of 2 s."""
+    """Answers that all is well, until a test says otherwise; leases of 3 s."""
     played = Postgres()
 
     @contextmanager
     def no_transaction() -> Iterator[None]:
         yield None
 
-    environment.setenv("CLAWQ_LEASE_S", "2")
+    environment.setenv("CLAWQ_LEASE_S", "3")
     settings.cache_clear()
     environment.setattr(heart_, "transaction", no_transaction)
     environment.setattr(heart_.lease, "look", played.look)
