@@ -121,8 +121,10 @@ class Heart:
             ask = lease.heartbeat if beat else lease.look
             with transaction() as db:
                 answers = ask(db, [(h.claim.id, h.claim.attempt) for h in holds])
-            for hold in holds:
-                self._heed(hold, answers.get((hold.claim.id, hold.claim.attempt)), now if beat else None)
+            # Those that have ended since are not lost.
+            for hold in self._all():
+                if hold in holds:
+                    self._heed(hold, answers.get((hold.claim.id, hold.claim.attempt)), now if beat else None)
         if beat:
             self.last_beat = now
             self._beat_at = now + settings().lease_s / 3

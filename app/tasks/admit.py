@@ -70,15 +70,15 @@ _CANDIDATES = text(
 )
 _QUEUE = text(
     """
-    WITH picked AS (
-        SELECT t.id, n.agent FROM tasks t
-        JOIN unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent) USING (id)
-        WHERE t.status = 'pending' ORDER BY t.id FOR UPDATE OF t
+    WITH n AS (
+        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent)
+    ), locked AS (
+        SELECT id, status FROM tasks WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
     ), u AS (
         UPDATE tasks t
-        SET status = 'queued', assigned_to = picked.agent, dispatches = 1, last_dispatched_at = now(),
+        SET status = 'queued', assigned_to = n.agent, dispatches = 1, last_dispatched_at = now(),
             next_dispatch_at = now() + :redispatch_s * interval '1 second', last_seq = last_seq + 1, updated_at = now()
-        FROM picked WHERE t.id = picked.id AND t.status = 'pending'
+        FROM locked JOIN n USING (id) WHERE t.id = locked.id AND locked.status = 'pending'
         RETURNING t.id, t.queue, t.task_type, t.last_seq, t.round, t.attempt, t.assigned_to
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)

@@ -23,8 +23,8 @@ _FINISH = text(
                              CAST(:outcomes AS text[]), CAST(:results AS text[]), CAST(:errors AS text[]),
                              CAST(:failures AS int[]), CAST(:infra_failures AS int[]), CAST(:delays AS float8[]))
             AS n (id, attempt, status, outcome, result, error, failures, infra_failures, delay_s)
-    ), ours AS (
-        SELECT t.id FROM tasks t JOIN n USING (id, attempt) WHERE t.status = 'running' ORDER BY t.id FOR UPDATE OF t
+    ), locked AS (
+        SELECT id, attempt, status FROM tasks WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
     ), u AS (
         UPDATE tasks t SET
             status = CASE WHEN n.status = 'pending' AND t.cancel_requested_at IS NOT NULL THEN 'cancelled'
@@ -36,8 +36,7 @@ _FINISH = text(
             available_at = now() + n.delay_s * interval '1 second',
             assigned_to = CASE WHEN n.status <> 'pending' OR pinned THEN assigned_to END,
             lease_owner = NULL, lease_until = NULL, last_seq = last_seq + 1, updated_at = now()
-        FROM ours JOIN n USING (id)
-        WHERE t.id = ours.id AND t.attempt = n.attempt AND t.status = 'running'
+        FROM locked JOIN n USING (id, attempt) WHERE t.id = locked.id AND locked.status = 'running'
         RETURNING t.id, t.attempt, t.round, t.status, t.last_seq, n.outcome, n.error, n.delay_s
     ), a AS (
         UPDATE attempts a SET ended_at = now(), outcome = u.outcome, error = u.error

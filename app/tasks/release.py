@@ -36,11 +36,11 @@ _SKIP = text(
     ), causes AS (
         SELECT id, min(cause) AS cause FROM down GROUP BY id
     ), locked AS (
-        SELECT id FROM tasks WHERE id IN (SELECT id FROM causes) AND status = 'pending' ORDER BY id FOR UPDATE
+        SELECT id, status FROM tasks WHERE id IN (SELECT id FROM causes) ORDER BY id FOR UPDATE
     ), u AS (
         UPDATE tasks t SET status = 'skipped', error = 'Parent ' || causes.cause || ' did not succeed.',
                            completed_at = now(), last_seq = last_seq + 1, updated_at = now()
-        FROM locked JOIN causes USING (id) WHERE t.id = locked.id AND t.status = 'pending'
+        FROM locked JOIN causes USING (id) WHERE t.id = locked.id AND locked.status = 'pending'
         RETURNING t.id, t.last_seq, t.round, t.attempt, causes.cause
     )
     INSERT INTO events (task_id, seq, kind, round, attempt, data)
