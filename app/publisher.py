@@ -17,9 +17,11 @@ from typing import Any
 import redis
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
 
 from app import metrics
 from app.celery import celery_app
+from app.db import after_commit
 from app.queues import ADMIT, RUN, Queue
 from app.settings import settings
 
@@ -31,6 +33,7 @@ _SOCKET_TIMEOUT_S = 0.25
 _BELL_EXPIRY_S = 2
 #: Ids in one envelope of inline tasks: 200 reach 78% of the throughput of 500 and spread better over slots.
 INLINE_BATCH = 200
+_TOLD = "clawq.told"
 #: Redis channel that carries JSON lists of the ids of tasks with news.
 NEWS = "clawq:news"
 
@@ -80,6 +83,13 @@ def send(envelopes: Iterable[tuple[Queue, Sequence[str]]]) -> None:
 def tell(task_ids: Iterable[str]) -> None:
     """Tell whoever watches that these tasks have news. Content always comes from Postgres."""
     _attempt("tell", lambda: client().publish(NEWS, json.dumps(list(task_ids))))
+
+
+def tell_after(db: Session, task_ids: Iterable[str]) -> None:
+    """`tell`, once `db` has committed: one notice for everything that its transaction changed."""
+    told: list[str] = db.info.setdefault(_TOLD, [])
+    told.extend(task_ids)
+    after_commit(db, _TOLD, partial(tell, told))
 
 
 def answer() -> None:

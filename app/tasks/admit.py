@@ -120,7 +120,7 @@ def admit(db: Session) -> bool:
         params = {"ids": list(picks), "agents": list(picks.values()), "redispatch_s": REDISPATCH_S}
         rows = [Queued(*row) for row in db.execute(_QUEUE, params)]
         after_commit(db, "send", partial(publisher.send, list(envelopes(rows))))
-        after_commit(db, "tell", partial(publisher.tell, [row.id for row in rows]))
+        publisher.tell_after(db, [row.id for row in rows])
     return len(considered) == BATCH and bool(picks)
 
 

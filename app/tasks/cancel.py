@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app import publisher
-from app.db import after_commit
 from app.errors import Conflict
 from app.tasks.finish import after_end
 from schema.tasks import TaskStatus
@@ -49,5 +46,5 @@ def cancel(db: Session, task_id: str) -> TaskStatus:
     elif status == TaskStatus.CANCELLED:
         after_end(db, [(task_id, status)])
     else:
-        after_commit(db, "tell", partial(publisher.tell, [task_id]))
+        publisher.tell_after(db, [task_id])
     return TaskStatus(status)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from sqlalchemy import text
@@ -68,7 +67,7 @@ def claim(db: Session, ids: Sequence[str], worker: str) -> list[Claim]:
     params = {"ids": list(ids), "worker": worker, "lease_s": settings().lease_s}
     rows = db.execute(_CLAIM, params).all()
     if rows:
-        after_commit(db, "tell", partial(publisher.tell, [row.id for row in rows]))
+        publisher.tell_after(db, [row.id for row in rows])
     if any(row.backlog for row in rows):
         after_commit(db, "ring", publisher.ring)
     return [Claim(*row[:-1]) for row in rows]

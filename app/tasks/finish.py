@@ -83,7 +83,7 @@ def after_end(db: Session, ended: Sequence[tuple[str, str]]) -> None:
     """What every way to end a task owes: its children, the counters, and news for those who watch."""
     release(db, ended)
     if ended:
-        after_commit(db, ("tell", ended[0]), partial(publisher.tell, [task_id for task_id, _ in ended]))
+        publisher.tell_after(db, [task_id for task_id, _ in ended])
         after_commit(db, ("count", ended[0]), partial(_count, [status for _, status in ended]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -61,4 +60,4 @@ def release(db: Session, ended: Sequence[tuple[str, str]]) -> None:
     lost = [t for t, status in ended if status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED)]
     # All the way down in one statement, and once more: what was skipped is locked now, and may have got children too.
     while lost and (lost := list(db.execute(_SKIP, {"parents": lost}).scalars())):
-        after_commit(db, ("tell", "skipped", lost[0]), partial(publisher.tell, lost))
+        publisher.tell_after(db, lost)

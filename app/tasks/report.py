@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app import publisher
-from app.db import after_commit
 from schema.tasks import EventKind
 
 _REPORT = text(
@@ -53,7 +51,7 @@ def report(db: Session, task_id: str, attempt: int, events: Sequence[tuple[Event
     }
     ours = db.execute(_REPORT, params).first() is not None
     if ours:
-        after_commit(db, "tell", partial(publisher.tell, [task_id]))
+        publisher.tell_after(db, [task_id])
     return ours
 
 
