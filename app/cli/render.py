@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 #: Results go to standard output, everything that is said about them to standard error.
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+_GAP = "  "
 
 STATE_STYLES = {
     "running": "green",
@@ -40,14 +41,35 @@ def state(name: str) -> Text:
     return Text(name, style=STATE_STYLES.get(name, ""))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A plain table; cells are text, or anything that rich can render, and None is empty."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column)
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else "" if cell is None else Text(str(cell)) for cell in row))
-    return made
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: bool = False) -> Text:
+    """A plain table; cells are text, or a styled Text, and None is empty.
+
+    Every cell is whole and on one line, so that ids can be copied however narrow the terminal is: rich's own table
+    would cut or drop them. With `cut`, the last column ends where the terminal does; where there is none, nothing
+    has to fit.
+    """
+    lines = [[Text(column, style="bold") for column in columns], *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+    room = max(out.width - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1), len(columns[-1]))
+    for *cells, last in lines:
+        if cut and out.is_terminal:
+            last.truncate(room, overflow="ellipsis")
+        for cell, width in zip(cells, widths, strict=False):
+            cell.pad_right(width - cell.cell_len)
+    return Text("\n", no_wrap=True, overflow="ignore").join(_line(cells) for cells in lines)
+
+
+def _cell(value: Any) -> Text:
+    if isinstance(value, Text):
+        return value.copy()
+    # A description with line ends or escape sequences in it would repaint the screen.
+    return Text("".join(c if c.isprintable() else " " for c in str("" if value is None else value)))
+
+
+def _line(cells: Sequence[Text]) -> Text:
+    line = Text(_GAP).join(cells)
+    line.rstrip()
+    return line
 
 
 def complain(sentence: str, details: Iterable[str] = ()) -> None:

@@ -94,7 +94,7 @@ def _present(ready: dict[str, Any], *, as_json: bool) -> None:
     render.out.print(Group(Text("clawq is running.", style="bold green"), facts, tries))
 
 
-def _table(status: control.Status) -> Table:
+def _table(status: control.Status) -> Text:
     rows = [(p.name, render.state(p.state), p.pid) for p in status.processes]
     return render.table(("process", "state", "pid"), rows)
 

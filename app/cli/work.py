@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,18 +75,8 @@ def tasks(
     page = Client().get("/tasks", status=status, task_type=task_type, label=label, q=q, limit=limit)
     if as_json:
         return render.emit_json(page)
-    rows = (
-        (
-            t["id"],
-            render.state(t["status"]),
-            t["task_type"],
-            f"{t['progress'] or 0}%",
-            t["created_at"][:19],
-            t["description"],
-        )
-        for t in page["items"]
-    )
-    render.out.print(render.table(("id", "status", "type", "progress", "created", "description"), rows))
+    rows = ((t["id"], _state(t), t["task_type"], _minute(t["created_at"]), t["description"]) for t in page["items"])
+    render.out.print(render.table(("id", "status", "type", "created", "description"), rows, cut=True))
     if page["next_cursor"]:
         render.err.print("There are more: raise --limit, or filter.", style="dim")
 
@@ -105,7 +96,10 @@ def show(task_id: TaskId, as_json: AsJson = False) -> None:
             render.out.print(Text(f"  {name:<12} {task[name]}"))
     for reason in task["explain"]["waiting_for"]:
         render.out.print(Text(f"  waits for    {reason['detail']}"))
-    rows = ((e["seq"], e["at"], render.state(e["kind"]), e["attempt"], json.dumps(e["data"])) for e in task["events"])
+    rows = (
+        (e["seq"], e["at"], render.state(e["kind"]), e["attempt"], json.dumps(e["data"]) if e["data"] else None)
+        for e in task["events"]
+    )
     render.out.print(render.table(("seq", "at", "event", "attempt", ""), rows))
     if task["result"] is not None:
         render.out.print(Text(json.dumps(task["result"], indent=2, ensure_ascii=False)))
@@ -130,6 +124,16 @@ def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
         return render.emit_json(task)
     word = "is cancelled" if task["status"] == "cancelled" else "is asked to stop"
     render.out.print(f"Task {task_id} {word}.")
+
+
+def _state(task: dict[str, Any]) -> Text:
+    done = f" {task['progress']}%" if task["status"] == "running" and task["progress"] else ""
+    return render.state(task["status"]) + Text(done)
+
+
+def _minute(timestamp: str) -> str:
+    """Month, day and time as the clock on the wall shows them."""
+    return f"{datetime.fromisoformat(timestamp).astimezone():%m-%d %H:%M}"
 
 
 def _payload(
