@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from app.errors import ClawqError, Problem, SettingsError
+from app.errors import ClawqError, Invalid, Problem, SettingsError
 from app.local import home as homes
 from app.local import record
 from app.settings import settings
@@ -16,6 +19,13 @@ from app.settings import settings
 TERMINAL = ("succeeded", "failed", "cancelled", "skipped")
 #: Seconds of one long-poll while following a task: how often its news are looked at.
 _POLL_S = 0.3
+
+#: The API takes no larger body. Looked at here too, for a server that refuses may hang up before it has said why.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+TOO_LARGE = "larger than the 16 MiB that the API takes"
+
+_ID = re.compile(r"(?!\.+$)[A-Za-z0-9_.:@-]+")
+_KEY = re.compile(r"[!-~]+")
 
 
 class ApiError(ClawqError):
@@ -28,16 +38,23 @@ class Client:
     def __init__(self) -> None:
         """Raises SettingsError if there is no API to call or no key."""
         home = homes.locate(settings().home)
-        url = settings().api_url or record.read(home).get("api_url")
+        configured = settings().api_url
+        url = configured or record.read(home).get("api_url")
         if not url:
             raise SettingsError("No stack is running here: start one with `clawq up`, or set CLAWQ_API_URL.")
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1",
-            headers={"Authorization": f"Bearer {_key(home)}"},
-            # The wait of a long-poll comes on top of what any request may take.
-            timeout=httpx.Timeout(90, connect=5),
-        )
+        key = _key(home)
+        try:
+            self._http = httpx.Client(
+                base_url=f"{_checked(self.url)}/api/v1",
+                headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+                # The wait of a long-poll comes on top of what any request may take.
+                timeout=httpx.Timeout(90, connect=5),
+                # A proxy of the environment knows nothing of the stack on this machine.
+                trust_env=configured is not None,
+            )
+        except (httpx.InvalidURL, ValueError, OSError, ImportError) as exc:
+            raise SettingsError(f"CLAWQ_API_URL {url} cannot be called: {_why(exc)}.") from exc
 
     def get(self, path: str, **params: Any) -> Any:
         """GET a resource. Raises ApiError."""
@@ -45,7 +62,7 @@ class Client:
 
     def post(self, path: str, body: Any = None) -> Any:
         """POST to a resource. Raises ApiError."""
-        return self._call("POST", path, json=body if body is not None else {})
+        return self._call("POST", path, content=_encoded({} if body is None else body))
 
     def delete(self, path: str) -> None:
         """DELETE a resource. Raises ApiError."""
@@ -54,7 +71,7 @@ class Client:
     def events(self, task_id: str, after: int = 0) -> Iterator[dict[str, Any]]:
         """The events of a task with a seq above `after` so far, in order."""
         while True:
-            page = self.get(f"/tasks/{task_id}/events", after=after, limit=1000)
+            page = self.get(at("tasks", task_id, "events"), after=after, limit=1000)
             yield from page["items"]
             if page["next_cursor"] is None:
                 return
@@ -64,7 +81,7 @@ class Client:
         """The events of a task from the first to its end, as they come."""
         seen = 0
         while True:
-            ended = self.get(f"/tasks/{task_id}")["status"] in TERMINAL
+            ended = self.get(at("tasks", task_id))["status"] in TERMINAL
             for event in self.events(task_id, seen):
                 seen = event["seq"]
                 yield event
@@ -76,18 +93,68 @@ class Client:
         try:
             response = self._http.request(method, path, **kwargs)
         except httpx.HTTPError as exc:
-            raise ApiError(f"The API at {self.url} does not answer: {exc or type(exc).__name__}.") from exc
-        if response.is_success:
-            return response.json() if response.content else None
-        raise _refusal(response)
+            raise ApiError(f"The API at {self.url} does not answer: {_why(exc)}.") from exc
+        except UnicodeEncodeError:
+            raise Invalid(_NO_TEXT) from None
+        except httpx.InvalidURL as exc:
+            raise Invalid(f"This cannot be asked: {_why(exc)}.") from exc
+        if not response.is_success:
+            raise _refusal(response)
+        return self._object(response) if response.content else None
+
+    def _object(self, response: httpx.Response) -> Any:
+        try:
+            value = response.json()
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ApiError(f"Something answers at {self.url}, but not as clawq's API does.")
+        return value
+
+
+_NO_TEXT = "The request is not UTF-8 text."
+
+
+def at(kind: str, an_id: str, *rest: str) -> str:
+    """The path of a thing with this id. Raises Invalid if no id looks like that."""
+    if not _ID.fullmatch(an_id):
+        raise Invalid(f"'{an_id}' is no id.")
+    return "/".join(("", kind, quote(an_id, safe=""), *rest))
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        encoded = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Invalid(_NO_TEXT) from None
+    except (ValueError, RecursionError):
+        raise Invalid("The request holds what JSON cannot: NaN, an infinite number, or too many levels.") from None
+    if len(encoded) > MAX_BODY_BYTES:
+        raise Invalid(f"The request is {TOO_LARGE}.")
+    return encoded
+
+
+def _checked(url: str) -> httpx.URL:
+    parsed = httpx.URL(url)
+    if parsed.scheme not in ("http", "https") or not parsed.host or not parsed.host.isprintable() or " " in url:
+        raise ValueError("it is no http:// or https:// address")
+    return parsed
 
 
 def _key(home: homes.Home) -> str:
     if configured := settings().api_key:
-        return configured.get_secret_value()
-    if not home.key_file.exists():
+        key, where = configured.get_secret_value(), "CLAWQ_API_KEY"
+    elif home.key_file.exists():
+        key, where = home.key_file.read_text(encoding="utf-8", errors="replace").strip(), str(home.key_file)
+    else:
         raise SettingsError("There is no API key: set CLAWQ_API_KEY.")
-    return home.key_file.read_text().strip()
+    if not _KEY.fullmatch(key):
+        raise SettingsError(f"{where} holds no API key: one is letters, digits, - and _ only.")
+    return key
+
+
+def _why(exc: Exception) -> str:
+    return str(exc).rstrip(".") or type(exc).__name__
 
 
 def _refusal(response: httpx.Response) -> ApiError:

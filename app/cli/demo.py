@@ -18,7 +18,7 @@ from rich.text import Text
 
 import app as package
 from app.cli import render
-from app.cli.client import TERMINAL, Client
+from app.cli.client import TERMINAL, Client, at
 from app.local import control, doctor, logfiles
 from app.local import home as homes
 from app.local.plan import StartFailed
@@ -68,7 +68,7 @@ def _stack(home: homes.Home) -> Iterator[None]:
     began = time.monotonic()
     with control.Starting(home, leash=True) as starting:
         try:
-            with render.err.status("starting the stack …"):
+            with render.status("starting the stack …"):
                 _wait_until_ready(starting)
             render.err.print(f"Stack ready in {time.monotonic() - began:.1f} s, state in {home.path}.", style="dim")
             yield
@@ -116,7 +116,7 @@ def _follow(client: Client, ids: dict[str, str], live: Live) -> dict[str, dict[s
     deadline = time.monotonic() + _PATIENCE_S
     said: dict[str, str] = {}
     while True:
-        tasks = {name: client.get(f"/tasks/{task_id}") for name, task_id in ids.items()}
+        tasks = {name: client.get(at("tasks", task_id)) for name, task_id in ids.items()}
         live.update(_board(tasks))
         _say_changes(tasks, said)
         if all(task["status"] in TERMINAL for task in tasks.values()) or time.monotonic() > deadline:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli import render
-from app.cli.client import Client
+from app.cli.client import Client, at
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -45,5 +45,5 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def revoke(key_id: Annotated[str, typer.Argument(help="The id of a key.")]) -> None:
     """Make a key useless from now on."""
-    Client().delete(f"/keys/{key_id}")
+    Client().delete(at("keys", key_id))
     render.out.print(f"Key {key_id} is revoked.")

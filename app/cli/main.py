@@ -29,6 +29,7 @@ def main() -> None:
 
     Exits with 1 and one sentence on standard error for everything that clawq refuses, with 2 for wrong usage.
     """
+    render.prepare_streams()
     try:
         app()
     except ClawqError as exc:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from io import TextIOWrapper
+from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
 #: Results go to standard output, everything that is said about them to standard error.
@@ -33,7 +39,33 @@ STATE_STYLES = {
 
 def emit_json(value: Any) -> None:
     """Print one JSON value on one line."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    # ASCII, for it is JSON on every terminal and in every locale.
+    print(json.dumps(value), flush=True)
+
+
+def prepare_streams() -> None:
+    """Make the standard streams take whatever we print: a closed one, or one that speaks less than Unicode."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    for name in ("stdout", "stderr"):
+        stream: TextIO = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
+        setattr(sys, name, stream)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def live(picture: Callable[[], RenderableType]) -> Live:
+    """Keeps a picture up to date on standard error, below what is printed, until the block ends."""
+    # rich sends what is printed meanwhile to its own console. A file or a program must get its output itself.
+    both = sys.stdout.isatty() and err.is_terminal
+    return Live(get_renderable=picture, console=err, transient=True, refresh_per_second=8, redirect_stdout=both)
+
+
+@contextmanager
+def status(text: str) -> Iterator[Callable[[str], None]]:
+    """A line that says what is going on, on a terminal only; yields what changes it."""
+    spinner = Spinner("line" if err.options.ascii_only else "dots", Text(text), style="cyan")
+    with live(lambda: spinner) if err.is_terminal else nullcontext():
+        yield lambda text: spinner.update(text=Text(text))
 
 
 def state(name: str) -> Text:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
@@ -65,7 +64,7 @@ def _follow(starting: control.Starting, *, background: bool, as_json: bool) -> N
         doing = Text(step, style="cyan")
         return Group(_table(control.status(starting.home)), doing) if is_ready else doing
 
-    with Live(get_renderable=picture, console=render.err, transient=True, refresh_per_second=4):
+    with render.live(picture):
         for event in starting.events():
             if event["event"] == "ready":
                 is_ready, step = True, ""
@@ -104,7 +103,7 @@ def down() -> None:
     """Stop the stack. Running tasks get their time to finish; the data stay."""
     config = settings()
     home = homes.locate(config.home)
-    with render.err.status("stopping …"):
+    with render.status("stopping …"):
         stopped = control.stop(home, config.drain_s)
     render.err.print("Stopped." if stopped else f"No stack is running in {home.path}.")
 

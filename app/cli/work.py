@@ -6,13 +6,13 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from rich.text import Text
 
 from app.cli import render
-from app.cli.client import TERMINAL, Client
+from app.cli.client import MAX_BODY_BYTES, TERMINAL, TOO_LARGE, ApiError, Client, at
 from app.errors import Invalid
 
 app = typer.Typer()
@@ -85,8 +85,8 @@ def tasks(
 def show(task_id: TaskId, as_json: AsJson = False) -> None:
     """Show a task: how it stands, what it waits for, what happened."""
     client = Client()
-    task = client.get(f"/tasks/{task_id}")
-    task["explain"] = client.get(f"/tasks/{task_id}/explain")
+    task = client.get(at("tasks", task_id))
+    task["explain"] = client.get(at("tasks", task_id, "explain"))
     task["events"] = [e for e in client.events(task_id) if e["kind"] != "log"]
     if as_json:
         return render.emit_json(task)
@@ -111,7 +111,7 @@ def logs(
 ) -> None:
     """Print what a task's program prints."""
     client = Client()
-    client.get(f"/tasks/{task_id}")
+    client.get(at("tasks", task_id))
     for event in client.follow(task_id) if follow else client.events(task_id):
         _print_output(event)
 
@@ -119,7 +119,7 @@ def logs(
 @app.command()
 def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
     """Cancel a task; one that runs is cancelled once its program is dead."""
-    task = Client().post(f"/tasks/{task_id}/cancel")
+    task = Client().post(at("tasks", task_id, "cancel"))
     if as_json:
         return render.emit_json(task)
     word = "is cancelled" if task["status"] == "cancelled" else "is asked to stop"
@@ -144,32 +144,50 @@ def _payload(
     if payload is not None:
         try:
             value = json.loads(payload)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise Invalid(f"--payload is not JSON: {exc}.") from None
         return value if isinstance(value, dict) else {"value": value}
     built: dict[str, Any] = {"code": _read(file) if file else code, "args": args}
     if stdin is not None:
-        built["stdin"] = sys.stdin.read() if str(stdin) == "-" else _read(stdin)
+        built["stdin"] = _text(sys.stdin.buffer, "standard input") if str(stdin) == "-" else _read(stdin)
     return built
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise Invalid(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8 text'}.") from None
+        with path.open("rb") as file:
+            return _text(file, str(path))
+    except (OSError, ValueError) as exc:
+        raise Invalid(f"Cannot read {path}: {getattr(exc, 'strerror', None) or exc}.") from None
+
+
+def _text(file: BinaryIO, name: str) -> str:
+    # One byte more shows that there is more; /dev/zero has no end.
+    content = file.read(MAX_BODY_BYTES + 1)
+    if len(content) > MAX_BODY_BYTES:
+        raise Invalid(f"Cannot read {name}: it is {TOO_LARGE}.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise Invalid(f"Cannot read {name}: it is not UTF-8 text.") from None
 
 
 def _watch(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any]:
-    with render.err.status("accepted") as status:
-        for event in client.follow(task_id):
-            if not quiet and event["kind"] == "log":
-                _print_output(event)
-            elif event["kind"] == "progress":
-                status.update(f"{event['data']['progress']}% {event['data'].get('note', '')}")
-            elif event["kind"] not in TERMINAL:
-                status.update(event["kind"])
-    task: dict[str, Any] = client.get(f"/tasks/{task_id}")
+    try:
+        with render.status("accepted") as status:
+            for event in client.follow(task_id):
+                if not quiet and event["kind"] == "log":
+                    _print_output(event)
+                elif event["kind"] == "progress":
+                    status(f"{event['data']['progress']}% {event['data'].get('note', '')}")
+                elif event["kind"] not in TERMINAL:
+                    status(event["kind"])
+        task: dict[str, Any] = client.get(at("tasks", task_id))
+    except (ApiError, KeyboardInterrupt):
+        render.err.print(
+            f"The task goes on.\n  clawq logs -f {task_id}   follow it\n  clawq cancel {task_id}    end it"
+        )
+        raise
     return task
 
 
