@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
 
 from app.errors import ClawqError, SettingsError
 from app.local import files, ports, postgres, procfile, valkey
@@ -25,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seconds a worker may take beyond its own drain before it is killed.
 DRAIN_MARGIN_S = 10.0
 
-_READY_TIMEOUT_S = 120.0
-_READY_POLL_S = 0.1
+#: Celery prints this as prose into logs of JSON. The danger it names is pickle's, and clawq takes JSON only.
+_QUIET = "ignore:You're running the worker with superuser privileges"
 
 
 class StartFailed(ClawqError):
@@ -121,7 +117,9 @@ def _environment(home: Home, exported: Mapping[str, str], run: str) -> dict[str,
         "PATH": programs,
         "CLAWQ_HOME": str(home.path),
         "CLAWQ_HEALTH_PORT": "0",
+        "CLAWQ_BIND_HOST": ports.LOOPBACK,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": ",".join(filter(None, (_QUIET, os.environ.get("PYTHONWARNINGS")))),
         RUN_VARIABLE: run,
     }
 
@@ -137,25 +135,3 @@ def prepare_database(database_url: str, key_file: Path) -> str:
 
     migrate(database_url)
     return ensure_first_key(database_url, key_file)
-
-
-async def wait_for_api(api_url: str, log_file: Path) -> None:
-    """Wait until the API says that it is ready.
-
-    Raises:
-        StartFailed: it is not, within two minutes.
-    """
-    deadline = time.monotonic() + _READY_TIMEOUT_S
-    last = "no answer"
-    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
-        while time.monotonic() < deadline:
-            try:
-                answer = await client.get(f"{api_url}/ready")
-            except httpx.HTTPError as exc:
-                last = str(exc) or type(exc).__name__
-            else:
-                if answer.status_code == httpx.codes.OK:
-                    return
-                last = f"{answer.status_code} {answer.text[:300]}"
-            await asyncio.sleep(_READY_POLL_S)
-    raise StartFailed(f"The API is not ready within {_READY_TIMEOUT_S:.0f} s: {last}", log_file)

@@ -23,7 +23,8 @@ from app.errors import ClawqError
 from app.local import home as homes
 from app.local import logfiles, record
 from app.local.home import Home
-from app.local.plan import DRAIN_MARGIN_S, ROOT, StartFailed, make_plan, prepare_database, wait_for_api
+from app.local.plan import DRAIN_MARGIN_S, ROOT, StartFailed, make_plan, prepare_database
+from app.local.ready import wait_for_api, wait_for_workers, workers_of
 from app.local.servers import ServerFailed, wait_until_ready
 from app.local.watchers import Watched
 from app.settings import settings
@@ -111,6 +112,9 @@ class Supervisor:
         if plan.api_url:
             report("step", text=f"waiting for {plan.api_url}/ready")
             await wait_for_api(plan.api_url, self._home.log("api"))
+        if plan.api_url and key:
+            report("step", text="waiting for the workers")
+            await wait_for_workers(plan.api_url, key, workers_of(plan.lines), self._pids, self._home.log)
         self._started = True
         self._write()
         return {"api_url": plan.api_url, "api_key": key, "home": str(self._home.path)}
@@ -143,6 +147,9 @@ class Supervisor:
         await asyncio.to_thread(record.end, left, _LEFTOVER_GRACE_S)
         await asyncio.gather(*(watched.stop() for watched in self._engines))
         record.clear(self._home)
+
+    def _pids(self) -> dict[str, int | None]:
+        return {watched.name: watched.pid for watched in self._processes}
 
     def _engine_pids(self) -> set[int]:
         return {watched.pid for watched in self._engines if watched.pid}

@@ -91,6 +91,23 @@ def test_up_prints_where_everything_is(running: tuple[Cli, dict[str, Any]]) -> N
     assert httpx.get(f"{found['api_url']}/api/v1/tasks").status_code == 401
 
 
+def test_workers_work_when_up_returns(cli: Cli) -> None:
+    found = cli.up()
+    headers = {"Authorization": f"Bearer {found['api_key']}"}
+    workers = httpx.get(f"{found['api_url']}/api/v1/workers", headers=headers).json()["items"]
+    assert {worker["role"] for worker in workers} == {"gateway", "coordinator", "execution", "memory"}
+    for worker in workers:
+        assert httpx.get(f"http://127.0.0.1:{worker['info']['health_port']}/ready").status_code == 200
+
+
+def test_workers_and_the_clock_log_nothing_but_json(running: tuple[Cli, dict[str, Any]]) -> None:
+    cli, _ = running
+    for role in ("gateway", "coordinator", "execution", "memory", "clock"):
+        for line in (cli.home / "logs" / f"{role}.log").read_text().splitlines():
+            assert line.startswith("{"), f"{role}: {line}"
+            assert json.loads(line)["@timestamp"]
+
+
 def test_status_shows_every_role_running(running: tuple[Cli, dict[str, Any]]) -> None:
     cli, found = running
     status = json.loads(cli.run("status", "--json").stdout)

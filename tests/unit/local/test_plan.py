@@ -39,6 +39,8 @@ def test_a_configured_url_stands_in_for_an_engine(elsewhere: pytest.MonkeyPatch,
 
 def test_processes_get_a_whole_environment(elsewhere: pytest.MonkeyPatch, tmp_path: Path) -> None:
     elsewhere.setenv("SOMETHING_ELSE", "kept")
+    elsewhere.setenv("CLAWQ_BIND_HOST", "0.0.0.0")
+    elsewhere.setenv("PYTHONWARNINGS", "error")
     made = plan(tmp_path)
     env = made.env
     assert made.api_url == f"http://127.0.0.1:{env['CLAWQ_API_PORT']}"
@@ -46,6 +48,8 @@ def test_processes_get_a_whole_environment(elsewhere: pytest.MonkeyPatch, tmp_pa
     assert env["CLAWQ_HOME"] == str(tmp_path / "home")
     assert env["CLAWQ_HEALTH_PORT"] == "0"
     assert env["SOMETHING_ELSE"] == "kept"
+    assert env["CLAWQ_BIND_HOST"] == "127.0.0.1"
+    assert env["PYTHONWARNINGS"].endswith(",error")
     assert env[RUN_VARIABLE] == "this-run"
     assert env["PATH"].split(":")[0] == str(Path(sys.executable).parent)
 
