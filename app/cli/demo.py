@@ -64,6 +64,8 @@ def _stack(home: homes.Home) -> Iterator[None]:
         render.err.print(f"Using the stack that runs in {home.path}.", style="dim")
         yield
         return
+    # What a killed supervisor left would hold the ports and the data.
+    control.stop(home, settings().drain_s)
     _check()
     began = time.monotonic()
     with control.Starting(home, leash=True) as starting:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli import render
 from app.errors import ClawqError
-from app.local import control, doctor, logfiles
+from app.local import control, doctor, logfiles, record
 from app.local import home as homes
 from app.local.home import Home
 from app.local.plan import StartFailed
@@ -114,10 +114,13 @@ def status(as_json: AsJson = False) -> None:
     found = control.status(homes.locate(settings().home))
     if as_json:
         processes = [{"name": p.name, "role": p.role, "pid": p.pid, "state": p.state} for p in found.processes]
-        render.emit_json({"processes": processes, "home": str(found.home.path), "api_url": found.api_url})
+        listing = {"processes": processes, "left": found.left, "home": str(found.home.path), "api_url": found.api_url}
+        render.emit_json(listing)
     elif found.running:
         render.out.print(_table(found))
         render.out.print(f"\n{found.api_url or 'starting'}   home {found.home.path}", style="dim")
+    elif found.left:
+        render.out.print(f"No stack is running in {found.home.path}, but {record.LEFT}.")
     else:
         render.out.print(f"No stack is running in {found.home.path}: start one with `clawq up`.")
     if not found.processes or any(p.state != "running" for p in found.processes):

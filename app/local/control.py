@@ -89,18 +89,29 @@ class Starting:
 
 @dataclass(frozen=True)
 class Status:
-    """What there is to know about a stack from outside."""
+    """What there is to know about a stack from outside.
+
+    Attributes:
+        home: where.
+        running: whether a supervisor lives in it.
+        api_url: of the running stack.
+        processes: those that the supervisor started.
+        left: the pids of processes that a killed supervisor left.
+    """
 
     home: Home
     running: bool
     api_url: str | None
     processes: tuple[record.Member, ...]
+    left: tuple[int, ...] = ()
 
 
 def status(home: Home) -> Status:
     """Look at the stack in this home. A process whose pid is gone counts as restarting."""
     running = homes.is_held(home)
-    found = record.read(home) if running else {}
+    if not running:
+        return Status(home, running, None, (), tuple(process.pid for _, process in record.orphans(home)))
+    found = record.read(home)
     return Status(home, running, found.get("api_url"), tuple(_checked(p) for p in found.get("processes", [])))
 
 

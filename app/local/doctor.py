@@ -71,7 +71,10 @@ def _home(config: Settings) -> Iterator[Check]:
         yield Check("home", "fail", f"{below} is not writable")
         return
     runs = homes.is_held(home)
-    yield Check("home", "ok", f"{home.path}, {'a stack runs in it' if runs else 'no stack runs in it'}")
+    if not runs and record.orphans(home):
+        yield Check("home", "fail", f"{home.path}, {record.LEFT}")
+    else:
+        yield Check("home", "ok", f"{home.path}, {'a stack runs in it' if runs else 'no stack runs in it'}")
     free = shutil.disk_usage(below).free
     enough = free >= NEEDED_BYTES or runs
     yield Check("disk", "ok" if enough else "fail", f"{free >> 20} MB free ({NEEDED_BYTES >> 20} MB are needed)")

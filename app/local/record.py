@@ -74,8 +74,12 @@ def clear(home: Home) -> None:
     home.record_file.unlink(missing_ok=True)
 
 
+#: What to say where `orphans` finds any.
+LEFT = "processes of a killed supervisor are left: `clawq up` or `clawq down` ends them"
+
+
 def orphans(home: Home) -> list[tuple[str, psutil.Process]]:
-    """The living processes of a stack whose supervisor is gone, with their roles. The caller holds the lock."""
+    """The living processes of a stack whose supervisor is gone, with their roles. Only where nobody holds the home."""
     record = read(home)
     found: dict[int, tuple[str, psutil.Process]] = {}
     for entry in record.get("processes", []):

@@ -175,7 +175,13 @@ def test_a_killed_supervisor_is_no_obstacle(cli: Cli) -> None:
     supervisor = psutil.Process(json.loads((cli.home / "lock").read_text())["pid"])
     supervisor.kill()
     supervisor.wait(10)
+    for command in ("status", "doctor"):
+        done = cli.run(command)
+        assert "processes of a killed supervisor are left: `clawq up` or `clawq down` ends them" in done.stdout
+        assert done.returncode == 1
+    assert set(left) <= set(json.loads(cli.run("status", "--json").stdout)["left"])
     assert cli.up() == first
+    assert json.loads(cli.run("status", "--json").stdout)["left"] == []
     now = {p["pid"] for p in json.loads(cli.run("status", "--json").stdout)["processes"]}
     assert not now & set(left)
 
