@@ -25,23 +25,29 @@ _REGISTER_WORKER = text(
     """
     INSERT INTO workers (name, agent_id, role, info) VALUES (:name, :agent_id, :role, CAST(:info AS jsonb))
     ON CONFLICT (name) DO UPDATE SET agent_id = excluded.agent_id, role = excluded.role, info = excluded.info,
-                                     heartbeat_at = now()
+                                     heartbeat_at = now(),
+        -- Another process under the same name has just begun.
+        started_at = CASE WHEN workers.info->'pid' = excluded.info->'pid' THEN workers.started_at ELSE now() END
     """
 )
-# An agent of a role is active while one of its workers sends heartbeats; the user's own agents have none.
-_SWEEP = text(
+# An agent of a role is active while one of its workers sends heartbeats; the user's own agents have none. Agents are
+# locked before workers, as in a heartbeat.
+_RETIRE = text(
     """
-    WITH gone AS (
-        DELETE FROM workers WHERE heartbeat_at < now() - :lease_s * interval '1 second'
-    )
     UPDATE agents a SET status = 'inactive', updated_at = now()
     WHERE a.status = 'active' AND a.agent_type = ANY(:roles)
       AND NOT EXISTS (SELECT FROM workers w WHERE w.agent_id = a.id
-                      AND w.heartbeat_at >= now() - :lease_s * interval '1 second')
+                      AND w.heartbeat_at >= now() - :lease_s * interval '1 second'
+                      AND NOT (w.name = :leaving AND w.info->'pid' = to_jsonb(CAST(:pid AS int))))
     RETURNING a.id
     """
 )
-_LEAVE = text("DELETE FROM workers WHERE name = :name")
+_DROP = text(
+    """
+    DELETE FROM workers WHERE heartbeat_at < now() - :lease_s * interval '1 second'
+        OR name = :leaving AND info->'pid' = to_jsonb(CAST(:pid AS int))
+    """
+)
 
 _GOALS = {
     Queue.GATEWAY: "Admit tasks and deliver messages.",
@@ -59,16 +65,24 @@ def heartbeat(db: Session, *, worker: str, agent_id: str, role: str, info: dict[
     db.execute(_REGISTER_WORKER, params)
 
 
-def leave(db: Session, worker: str) -> None:
-    """Take a worker that ends in order off the list; its agent is inactive if it was the last."""
-    db.execute(_LEAVE, {"name": worker})
-    sweep(db)
+def leave(db: Session, worker: str, pid: int) -> None:
+    """Take a worker that ends in order off the list; its agent is inactive if it was the last.
+
+    Another process that has taken its name since stays.
+    """
+    _sweep(db, worker, pid)
 
 
 def sweep(db: Session) -> list[str]:
     """Drop workers without a heartbeat for `lease_s`; return the agents that are inactive from now on."""
-    params = {"lease_s": settings().lease_s, "roles": list(Queue)}
-    return list(db.execute(_SWEEP, params).scalars())
+    return _sweep(db, "", 0)
+
+
+def _sweep(db: Session, leaving: str, pid: int) -> list[str]:
+    params = {"lease_s": settings().lease_s, "roles": list(Queue), "leaving": leaving, "pid": pid}
+    retired = list(db.execute(_RETIRE, params).scalars())
+    db.execute(_DROP, params)
+    return retired
 
 
 def create(db: Session, **values: Any) -> Agent:

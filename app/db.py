@@ -6,10 +6,15 @@ A request or a Celery job opens `transaction()`; the verbs in app/ take `db` fir
 from __future__ import annotations
 
 import logging
+import select
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
+import psycopg2
+import psycopg2.extensions
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
@@ -19,9 +24,10 @@ log = logging.getLogger(__name__)
 
 _AFTER_COMMIT = "clawq.after_commit"
 
-#: Bounds, so that a stuck Postgres shows as an error, never as a hang.
-_CONNECT_TIMEOUT_S = 5
-_BOUNDS = "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+#: Bounds that Postgres keeps.
+_BOUNDS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
+#: Seconds until we stop waiting for a Postgres that keeps none: one that is stopped, or behind a broken network.
+_ANSWER_S = 12.0
 #: JIT takes half a second to compile a statement that runs for three milliseconds (measured on admission).
 _OPTIONS = f"{_BOUNDS} -c jit=off -c timezone=UTC"
 
@@ -29,6 +35,7 @@ _OPTIONS = f"{_BOUNDS} -c jit=off -c timezone=UTC"
 @cache
 def engine() -> Engine:
     """The connection pool of this process, opened at first use."""
+    psycopg2.extensions.set_wait_callback(_wait)
     return create_engine(
         settings().require_database_url(),
         # A worker's slots, its heartbeat and its probes; each holds a connection only for a statement or two.
@@ -38,13 +45,25 @@ def engine() -> Engine:
         # A restarted Postgres would otherwise fail the first use of every pooled connection.
         pool_pre_ping=True,
         connect_args={
-            "connect_timeout": _CONNECT_TIMEOUT_S,
             "options": _OPTIONS,
             "application_name": "clawq",
-            "keepalives_idle": 10,
-            "tcp_user_timeout": 20_000,
         },
     )
+
+
+def _wait(connection: Any) -> None:
+    """Wait for an answer of libpq, but not for ever: every statement and every connect comes by here.
+
+    Raises:
+        psycopg2.OperationalError: Postgres did not answer in time; psycopg2 closes the connection then.
+    """
+    deadline = time.monotonic() + _ANSWER_S
+    waits = {psycopg2.extensions.POLL_READ: select.POLLIN, psycopg2.extensions.POLL_WRITE: select.POLLOUT}
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        poller = select.poll()
+        poller.register(connection.fileno(), waits[state])
+        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise psycopg2.OperationalError(f"no answer from Postgres within {_ANSWER_S:.0f} s")
 
 
 @contextmanager

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _PORT = 8004
-_STALL_S = 30
+#: Longer than a tick can take while Postgres does not answer: each duty gives up after its own bound.
+_STALL_S = 120
 #: Full batches of one duty in one tick, so that a large backlog of one does not keep the others waiting.
 _ROUNDS = 10
 
@@ -44,7 +45,9 @@ class Clock(Scheduler):
 
     max_interval = _TICK_S
     _server: HealthServer | None = None
+    #: time.monotonic() of the last tick, and of the last one whose duties were all done.
     _ticked_at = 0.0
+    _done_at = 0.0
 
     def setup_schedule(self) -> None:
         """Schedules are rows, not entries of Celery's."""
@@ -52,15 +55,20 @@ class Clock(Scheduler):
     def tick(self, *_: Any, **__: Any) -> float:
         """Do every duty once. Returns the seconds to wait."""
         if self._server is None:
-            self._server = HealthServer(default_port=_PORT, health=self._health, ready=self._health)
+            self._server = HealthServer(default_port=_PORT, health=self._health, ready=self._ready)
         started = time.monotonic()
+        self._ticked_at = started
         if all([_do(duty) for duty in _DUTIES]):
-            self._ticked_at = time.monotonic()
+            self._done_at = started
         return max(0.0, _TICK_S - (time.monotonic() - started))
 
     def _health(self) -> tuple[bool, dict[str, Any]]:
         age = time.monotonic() - self._ticked_at
         return age < _STALL_S, {"last_tick_s": round(age, 1)}
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
+        age = time.monotonic() - self._done_at
+        return age < _STALL_S, {"last_duties_s": round(age, 1)}
 
 
 def _do(duty: Callable[[Session], Any]) -> bool:
@@ -71,6 +79,10 @@ def _do(duty: Callable[[Session], Any]) -> bool:
                 done = duty(db)
         except SQLAlchemyError as exc:
             log.warning("%s failed: %s", duty.__name__, exc)
+            return False
+        except Exception:
+            # Whatever it is, it must not keep the other duties from being done.
+            log.exception("%s failed", duty.__name__)
             return False
         if done != recover.BATCH:
             break

@@ -22,10 +22,15 @@ def _start(sender: Any, **_: Any) -> None:
     queues = list(sender.app.amqp.queues.consume_from)
     try:
         settings().require_redis_url()
-        node.become(sender.hostname, queues, sender.concurrency).start()
+        node.become(sender.hostname, queues, lambda: _slots(sender)).start()
     except (ClawqError, SQLAlchemyError) as exc:
         # Celery logs what a signal's receiver raises and carries on; a worker without its node is of no use.
         sys.exit(f"The worker cannot start: {exc}")
+
+
+def _slots(worker: Any) -> int:
+    # The pool is made after this node, and knows better once it is.
+    return int(worker.pool.limit if worker.pool else worker.concurrency)
 
 
 class PulseStep(bootsteps.StartStopStep):

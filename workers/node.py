@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app import agents
+from app import agents, publisher
 from app.db import transaction
 from app.errors import SettingsError
 from app.health import HealthServer
@@ -45,7 +46,7 @@ class Pulse:
 class Node:
     """One worker process."""
 
-    def __init__(self, name: str, role: Queue, slots: int) -> None:
+    def __init__(self, name: str, role: Queue, slots: Callable[[], int]) -> None:
         self.name = name
         self.role = role
         self.slots = slots
@@ -73,14 +74,14 @@ class Node:
         if self._reaping:
             self._reaping.close()
         with transaction() as db:
-            agents.leave(db, self.name)
+            agents.leave(db, self.name, os.getpid())
         self.server.close()
 
     def _register(self) -> None:
         info = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "slots": self.slots,
+            "slots": self.slots(),
             "health_port": self.server.port,
             **({"sandbox": self.sandbox.name} if self.role == Queue.EXECUTION else {}),
         }
@@ -91,7 +92,8 @@ class Node:
         return not self.pulse.stalled, {"worker": self.name, "consuming": self.pulse.connected}
 
     def _ready(self) -> tuple[bool, dict[str, Any]]:
-        checks = {"consuming": self.pulse.connected and not self.pulse.stalled, "postgres": self.heart.healthy}
+        consuming = self.pulse.connected and not self.pulse.stalled
+        checks = {"consuming": consuming, "redis": publisher.answers(), "postgres": self.heart.healthy}
         return all(checks.values()), {"worker": self.name, **checks}
 
 
@@ -105,14 +107,16 @@ def current() -> Node:
     return _current[0]
 
 
-def become(name: str, queues: list[str], slots: int) -> Node:
-    """Make this process a node.
+def become(name: str, queues: list[str], slots: Callable[[], int]) -> Node:
+    """Make this process a node. `slots` tells how many tasks it runs at once; that changes as it is scaled.
 
     Raises:
         SettingsError: the role is not clear, or the health port is taken.
     """
-    role = settings().agent_type or (queues[0] if len(queues) == 1 else None)
-    if role is None:
+    if len(queues) != 1:
         raise SettingsError("A worker has one role: name its queue, as in `celery -A app worker -Q execution`.")
-    _current[:] = [Node(name, Queue(role), slots)]
+    role = settings().agent_type
+    if role not in (None, queues[0]):
+        raise SettingsError(f"AGENT_TYPE is {role}, but -Q names {queues[0]}: a worker of a role serves its queue.")
+    _current[:] = [Node(name, Queue(queues[0]), slots)]
     return _current[0]

@@ -79,12 +79,13 @@ _QUEUE = text(
         SET status = 'queued', assigned_to = n.agent, dispatches = 1, last_dispatched_at = now(),
             next_dispatch_at = now() + :redispatch_s * interval '1 second', last_seq = last_seq + 1, updated_at = now()
         FROM locked JOIN n USING (id) WHERE t.id = locked.id AND locked.status = 'pending'
-        RETURNING t.id, t.queue, t.task_type, t.last_seq, t.round, t.attempt, t.assigned_to
+        RETURNING t.id, t.queue, t.task_type, pg_column_size(t.payload) AS payload_bytes, t.last_seq,
+                  t.round, t.attempt, t.assigned_to
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)
         SELECT id, last_seq, 'queued', round, attempt, jsonb_build_object('queue', queue, 'agent', assigned_to) FROM u
     )
-    SELECT id, queue, task_type FROM u
+    SELECT id, queue, task_type, payload_bytes FROM u
     """
 )
 

@@ -40,14 +40,15 @@ class Known:
 
     #: Parent id → status.
     parents: dict[str, str]
-    sessions: frozenset[str]
+    #: Session id → status.
+    sessions: dict[str, str]
     #: Agent id → row with agent_type and configuration.
     agents: dict[str, Any]
 
 
 # FOR SHARE: a parent cannot end between our look at it and our commit, so no release is missed.
 _PARENTS = text("SELECT id, status FROM tasks WHERE id = ANY(:ids) AND owner = :owner ORDER BY id FOR SHARE")
-_SESSIONS = text("SELECT id FROM sessions WHERE id = ANY(:ids) AND owner = :owner AND status = 'active'")
+_SESSIONS = text("SELECT id, status FROM sessions WHERE id = ANY(:ids) AND owner = :owner")
 _AGENTS = text("SELECT id, agent_type, configuration FROM agents WHERE id = ANY(:ids)")
 
 
@@ -55,13 +56,25 @@ def look_up(db: Session, owner: str, tasks: Sequence[NewTask]) -> Known:
     """Read what `tasks` refer to, one query a noun, and hold the parents until commit."""
     return Known(
         parents={row.id: row.status for row in _rows(db, _PARENTS, {p for t in tasks for p in t.dependencies}, owner)},
-        sessions=frozenset(row.id for row in _rows(db, _SESSIONS, {t.session_id for t in tasks}, owner)),
+        sessions={row.id: row.status for row in _rows(db, _SESSIONS, {t.session_id for t in tasks}, owner)},
         agents={row.id: row for row in _rows(db, _AGENTS, {t.assigned_to for t in tasks}, owner)},
     )
 
 
+def missing_of(task: NewTask, known: Known) -> list[Problem]:
+    """What `task` refers to and its owner does not have."""
+    missing = [
+        Problem(("dependencies", position), f"no task {parent}")
+        for position, parent in enumerate(task.dependencies)
+        if parent not in known.parents
+    ]
+    if task.session_id and task.session_id not in known.sessions:
+        missing.append(Problem(("session_id",), f"no session {task.session_id}"))
+    return missing
+
+
 def problems_of(task: NewTask, known: Known) -> list[Problem]:
-    """Everything that keeps `task` from being accepted."""
+    """Everything that keeps `task`, of which nothing is missing, from being accepted."""
     return [*_payload(task), *_dependencies(task, known), *_session(task, known), *_agent(task, known)]
 
 
@@ -81,10 +94,8 @@ def _payload(task: NewTask) -> Sequence[Problem]:
 def _dependencies(task: NewTask, known: Known) -> list[Problem]:
     found = []
     for position, parent in enumerate(task.dependencies):
-        status = known.parents.get(parent)
-        if status is None:
-            found.append(Problem(("dependencies", position), f"no task {parent}"))
-        elif status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED):
+        status = known.parents[parent]
+        if status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED):
             found.append(Problem(("dependencies", position), f"task {parent} is {status}: it can never be met"))
     if len(set(task.dependencies)) != len(task.dependencies):
         found.append(Problem(("dependencies",), "an id occurs twice"))
@@ -92,8 +103,8 @@ def _dependencies(task: NewTask, known: Known) -> list[Problem]:
 
 
 def _session(task: NewTask, known: Known) -> list[Problem]:
-    if task.session_id and task.session_id not in known.sessions:
-        return [Problem(("session_id",), f"no active session {task.session_id}")]
+    if task.session_id and known.sessions[task.session_id] != "active":
+        return [Problem(("session_id",), f"session {task.session_id} is {known.sessions[task.session_id]}")]
     return []
 
 

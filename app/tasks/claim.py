@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app import publisher
 from app.db import after_commit
 from app.settings import settings
+from app.tasks.types import TASK_TYPES
 
 # FOR UPDATE waits: SKIP LOCKED would drop the envelope of a row that is locked for a millisecond. Here and in the other
 # verbs over many ids, the state is looked at in the locked rows, not in a WHERE of the tasks: with the statistics of a
@@ -24,10 +25,11 @@ _CLAIM = text(
     ), u AS (
         UPDATE tasks t
         SET status = 'running', attempt = attempt + 1, lease_owner = :worker, progress = 0,
-            lease_until = now() + :lease_s * interval '1 second', next_dispatch_at = NULL,
+            lease_until = now() + :lease_s * interval '1 second', next_dispatch_at = NULL, error = NULL,
             started_at = now(), last_seq = last_seq + 1, updated_at = now()
         FROM locked
-        WHERE t.id = locked.id AND locked.status = 'queued' AND (t.deadline IS NULL OR t.deadline > now())
+        WHERE t.id = locked.id AND locked.status = 'queued' AND t.task_type = ANY(:known)
+          AND (t.deadline IS NULL OR t.deadline > now())
         RETURNING t.*
     ), a AS (
         INSERT INTO attempts (task_id, attempt, round, worker) SELECT id, attempt, round, :worker FROM u
@@ -61,10 +63,11 @@ class Claim:
 def claim(db: Session, ids: Sequence[str], worker: str) -> list[Claim]:
     """Claim those of `ids` that are still queued.
 
-    The others (a repeated envelope, a cancelled task, one past its deadline) are left alone, quietly. If more is
+    The others (a repeated envelope, a cancelled task, one past its deadline or of a newer version's type) are left
+    alone, quietly. If more is
     pending, the gateway is rung: there is room now.
     """
-    params = {"ids": list(ids), "worker": worker, "lease_s": settings().lease_s}
+    params = {"ids": list(ids), "worker": worker, "lease_s": settings().lease_s, "known": list(TASK_TYPES)}
     rows = db.execute(_CLAIM, params).all()
     if rows:
         publisher.tell_after(db, [row.id for row in rows])

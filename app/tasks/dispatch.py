@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from app.publisher import INLINE_BATCH
 from app.queues import Queue
 from app.tasks.types import TASK_TYPES
+
+log = logging.getLogger(__name__)
+
+#: Ids in one envelope of inline tasks: 200 reach 78% of the throughput of 500 and spread better over slots.
+INLINE_BATCH = 200
+#: Bytes of their payloads, as stored: a worker loads an envelope's payloads together.
+INLINE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -17,17 +24,29 @@ class Queued:
     id: str
     queue: str
     task_type: str
+    #: Of its payload, as stored.
+    payload_bytes: int
 
 
 def envelopes(tasks: Iterable[Queued]) -> Iterator[tuple[Queue, list[str]]]:
-    """Group tasks into (queue, ids): inline types share an envelope, a sandboxed task has its own."""
-    shared: dict[Queue, list[str]] = {}
+    """Group tasks into (queue, ids): inline types share an envelope, a sandboxed task has its own.
+
+    A task whose queue or type only a newer version knows is passed over: it waits for that version's clock.
+    """
+    open_: dict[Queue, tuple[list[str], int]] = {}
     for task in tasks:
+        if task.queue not in set(Queue) or task.task_type not in TASK_TYPES:
+            log.warning("nothing here runs %s on queue %s", task.task_type, task.queue, extra={"task_id": task.id})
+            continue
         queue = Queue(task.queue)
-        if TASK_TYPES[task.task_type].inline:
-            shared.setdefault(queue, []).append(task.id)
-        else:
+        if not TASK_TYPES[task.task_type].inline:
             yield queue, [task.id]
-    for queue, ids in shared.items():
-        for start in range(0, len(ids), INLINE_BATCH):
-            yield queue, ids[start : start + INLINE_BATCH]
+            continue
+        ids, size = open_.pop(queue, ([], 0))
+        if len(ids) == INLINE_BATCH or (ids and size + task.payload_bytes > INLINE_BYTES):
+            yield queue, ids
+            ids, size = [], 0
+        ids.append(task.id)
+        open_[queue] = (ids, size + task.payload_bytes)
+    for queue, (ids, _) in open_.items():
+        yield queue, ids

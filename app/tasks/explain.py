@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.settings import settings
+from app.tasks.types import TASK_TYPES
 from schema.agents import Agent
 from schema.tasks import Task, TaskStatus
 
@@ -50,6 +51,8 @@ def explain(db: Session, task: Task) -> list[Reason]:
 
 
 def _pending(db: Session, task: Task) -> list[Reason]:
+    if task.task_type not in TASK_TYPES:
+        return [Reason("worker", f"Nothing of this version runs {task.task_type}: start a version that does.")]
     reasons = [
         Reason("parent", f"Parent {row.id} is {row.status}.", {"task_id": row.id, "status": row.status})
         for row in db.execute(_PARENTS, {"id": task.id})

@@ -6,21 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.settings import settings
 
-_HELD = """
+_LOOK = text(
+    """
+    SELECT t.id, t.attempt, t.cancel_requested_at IS NOT NULL AS cancelled,
+           coalesce(t.deadline <= now(), false) AS overdue
+    FROM tasks t JOIN unnest(CAST(:ids AS text[]), CAST(:attempts AS int[])) AS n (id, attempt) USING (id, attempt)
+    WHERE t.status = 'running'
+    """
+)
+_EXTEND = text(
+    """
+    UPDATE tasks t SET lease_until = now() + :lease_s * interval '1 second'
     FROM unnest(CAST(:ids AS text[]), CAST(:attempts AS int[])) AS n (id, attempt)
     WHERE t.id = n.id AND t.attempt = n.attempt AND t.status = 'running'
-"""
-_STATE = (
-    "t.id, t.attempt, t.cancel_requested_at IS NOT NULL AS cancelled, coalesce(t.deadline <= now(), false) AS overdue"
-)
-_LOOK = text(f"SELECT {_STATE} FROM tasks t, {_HELD.replace('FROM', '', 1)}")  # noqa: S608
-_EXTEND = text(
-    f"UPDATE tasks t SET lease_until = now() + :lease_s * interval '1 second' {_HELD} RETURNING {_STATE}"  # noqa: S608
+    """
 )
 
 
@@ -37,17 +41,15 @@ class Held:
 
 
 def look(db: Session, held: Sequence[Fence]) -> dict[Fence, Held]:
-    """See which of `held` are still ours and whether they are to stop."""
-    return _read(db, _LOOK, held)
+    """See which of `held` are still ours and whether they are to stop. One that is missing is lost."""
+    return {(row.id, row.attempt): Held(row.cancelled, row.overdue) for row in db.execute(_LOOK, _params(held))}
 
 
 def heartbeat(db: Session, held: Sequence[Fence]) -> dict[Fence, Held]:
-    """Extend the leases of `held` by `lease_s` from now; as `look` otherwise. One that is missing is lost."""
-    return _read(db, _EXTEND, held)
+    """Extend the leases of `held` by `lease_s` from now, then `look`."""
+    db.execute(_EXTEND, {**_params(held), "lease_s": settings().lease_s})
+    return look(db, held)
 
 
-def _read(db: Session, query: TextClause, held: Sequence[Fence]) -> dict[Fence, Held]:
-    params: dict[str, Any] = {"ids": [i for i, _ in held], "attempts": [a for _, a in held]}
-    if query is _EXTEND:
-        params["lease_s"] = settings().lease_s
-    return {(row.id, row.attempt): Held(row.cancelled, row.overdue) for row in db.execute(query, params)}
+def _params(held: Sequence[Fence]) -> dict[str, list[Any]]:
+    return {"ids": [task_id for task_id, _ in held], "attempts": [attempt for _, attempt in held]}

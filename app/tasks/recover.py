@@ -26,7 +26,7 @@ _REDISPATCH = text(
     )
     UPDATE tasks t SET dispatches = dispatches + 1, last_dispatched_at = now(),
         next_dispatch_at = now() + least(:redispatch_s * power(2, least(dispatches, 4)), 300) * interval '1 second'
-    FROM due WHERE t.id = due.id RETURNING t.id, t.queue, t.task_type
+    FROM due WHERE t.id = due.id RETURNING t.id, t.queue, t.task_type, pg_column_size(t.payload) AS payload_bytes
     """
 )
 # The container of a lost worker ends itself when its worker's stream closes; so a cancel is honoured here.

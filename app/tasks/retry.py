@@ -84,7 +84,7 @@ _RETRY = text(
             deadline = CASE WHEN deadline > now() THEN deadline END,
             assigned_to = CASE WHEN pinned THEN assigned_to END,
             last_seq = last_seq + 1, updated_at = now()
-        WHERE id = :id AND status IN ('failed', 'cancelled')
+        WHERE id = :id AND status IN ('failed', 'cancelled', 'skipped')
           AND NOT EXISTS (SELECT FROM parents WHERE status IN ('failed', 'cancelled', 'skipped'))
         RETURNING id, last_seq, round, attempt
     )
@@ -95,12 +95,12 @@ _RETRY = text(
 
 
 def retry(db: Session, task_id: str, payload: dict[str, Any] | None = None) -> None:
-    """Open a new round of a failed or cancelled task, with a new payload if one is given (already checked).
+    """Open a new round of a task that did not succeed, with a new payload if one is given (already checked).
 
     Raises:
         Conflict: the task is in another state, or waits for a parent that did not succeed.
     """
     params = {"id": task_id, "payload": None if payload is None else json.dumps(payload)}
     if db.execute(_RETRY, params).first() is None:
-        raise Conflict("Only failed and cancelled tasks whose parents can still succeed are retried.")
+        raise Conflict("Only a failed, cancelled or skipped task is retried, and not below a parent that is one.")
     after_commit(db, "ring", publisher.ring)

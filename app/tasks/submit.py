@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from app import publisher
 from app.db import after_commit
-from app.errors import Invalid, Problem
-from app.tasks.check import Known, NewTask, look_up, problems_of
+from app.errors import Invalid, NotFound, Problem
+from app.tasks.check import Known, NewTask, look_up, missing_of, problems_of
 from app.tasks.types import TASK_TYPES
 from schema.base import new_id
 from schema.tasks import TaskStatus
@@ -51,10 +51,14 @@ def submit(db: Session, owner: str, tasks: Sequence[NewTask]) -> list[str]:
         Their ids, in the order given.
 
     Raises:
-        Invalid: a task type, payload, parent, session or agent is not acceptable; each problem's `loc` starts with
-            the index of its task.
+        NotFound: a parent or session does not exist, or is another owner's.
+        Invalid: a task type, payload, parent or agent is not acceptable.
+        Each problem's `loc` starts with the index of its task.
     """
     known = look_up(db, owner, tasks)
+    missing = [Problem((index, *p.loc), p.msg) for index, task in enumerate(tasks) for p in missing_of(task, known)]
+    if missing:
+        raise NotFound("No task was accepted: something that is referred to does not exist.", problems=missing)
     problems = [Problem((index, *p.loc), p.msg) for index, task in enumerate(tasks) for p in problems_of(task, known)]
     if problems:
         raise Invalid("No task was accepted.", problems=problems)

@@ -17,12 +17,24 @@ from app.queues import Queue
 MAX_FILES = 100
 MAX_FILES_BYTES = 4 * 2**20
 
+#: Echo is for canaries and benchmarks, and shares its worker's memory with a whole envelope.
+MAX_ECHO_BYTES = 2**20
+
+#: Echo is for canaries and benchmarks, and shares its worker's memory with a whole envelope.
+MAX_ECHO_BYTES = 2**20
+
 _Text = Annotated[str, Field(max_length=1_000_000)]
 _Word = Annotated[str, Field(max_length=10_000)]
 
 
 class EchoPayload(RootModel[dict[str, JsonValue]]):
-    """Any JSON object; it is the result."""
+    """Any JSON object of moderate size; it is the result."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.model_dump_json()) > MAX_ECHO_BYTES:
+            raise ValueError(f"larger than {MAX_ECHO_BYTES} bytes")
+        return self
 
 
 class CodeLimits(BaseModel):

@@ -61,11 +61,22 @@ def test_an_agent_is_active_as_long_as_one_of_its_workers_is() -> None:
 def test_a_worker_that_leaves_takes_its_agent_with_it_only_if_it_was_the_last() -> None:
     with transaction() as db:
         for name in ("w1", "w2"):
-            agents.heartbeat(db, worker=name, agent_id="a", role="execution", info={})
+            agents.heartbeat(db, worker=name, agent_id="a", role="execution", info={"pid": 7})
     for name, expected in (("w1", "active"), ("w2", "inactive")):
         with transaction() as db:
-            agents.leave(db, name)
+            agents.leave(db, name, 7)
         assert state("a") == expected
+
+
+def test_a_worker_that_leaves_does_not_take_its_successor_along() -> None:
+    with transaction() as db:
+        agents.heartbeat(db, worker="w", agent_id="a", role="execution", info={"pid": 7})
+    began = scalar("SELECT started_at FROM workers")
+    with transaction() as db:
+        agents.heartbeat(db, worker="w", agent_id="a", role="execution", info={"pid": 8})
+        agents.leave(db, "w", 7)
+    assert state("a") == "active"
+    assert scalar("SELECT started_at FROM workers") > began
 
 
 def test_a_user_s_agent_needs_no_worker() -> None:

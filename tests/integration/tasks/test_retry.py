@@ -142,3 +142,17 @@ def test_a_parent_s_end_sees_a_child_that_is_being_retried() -> None:
         eventually(ending.is_blocked)
     ending.join()
     assert status(child) == "skipped"
+
+
+def test_a_skipped_task_is_retried_once_its_parent_can_succeed_again() -> None:
+    parent = running()
+    child = post_one(dependencies=[parent.id])
+    end((parent, FAILED))
+    assert status(child) == "skipped"
+    with pytest.raises(Conflict):
+        again(child)
+    again(parent.id)
+    again(child)
+    end((start(parent.id), SUCCEEDED))
+    end((start(child), SUCCEEDED))
+    assert (status(parent.id), status(child)) == ("succeeded", "succeeded")

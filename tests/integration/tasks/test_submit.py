@@ -8,7 +8,7 @@ import pytest
 
 from app import agents
 from app.db import transaction
-from app.errors import Invalid
+from app.errors import ClawqError, Invalid, NotFound
 from app.queues import ADMIT
 from app.tasks.check import NewTask
 from app.tasks.finish import finish
@@ -37,9 +37,9 @@ from tests.support import (
 pytestmark = pytest.mark.usefixtures("clawq")
 
 
-def problems(*tasks: NewTask, owner: str = OWNER) -> list[tuple[str | int, ...]]:
+def problems(*tasks: NewTask, owner: str = OWNER, kind: type[ClawqError] = Invalid) -> list[tuple[str | int, ...]]:
     """Where the problems of tasks that are refused lie."""
-    with pytest.raises(Invalid) as caught:
+    with pytest.raises(kind) as caught:
         post(*tasks, owner=owner)
     return [problem.loc for problem in caught.value.problems]
 
@@ -65,19 +65,23 @@ def test_ids_come_back_in_the_order_given() -> None:
 
 
 def test_one_task_that_cannot_be_accepted_refuses_all() -> None:
-    assert problems(a_task(), a_task(task_type="perl"), a_task(), a_task(dependencies=["none"])) == [
+    assert problems(a_task(), a_task(task_type="perl"), a_task(), a_task(max_attempts=1, assigned_to="none")) == [
         (1, "task_type"),
-        (3, "dependencies", 0),
+        (3, "assigned_to"),
     ]
     assert scalar("SELECT count(*) FROM tasks") == 0
     assert scalar("SELECT count(*) FROM events") == 0
 
 
 def test_every_problem_of_a_task_is_told() -> None:
-    found = problems(
-        a_task(task_type="python", payload={"argv": []}, dependencies=["x", "x"], session_id="s", assigned_to="a")
-    )
-    assert {loc[1] for loc in found} == {"payload", "dependencies", "session_id", "assigned_to"}
+    parent = post_one()
+    found = problems(a_task(task_type="python", payload={"argv": []}, dependencies=[parent] * 2, assigned_to="a"))
+    assert {loc[1] for loc in found} == {"payload", "dependencies", "assigned_to"}
+
+
+def test_everything_that_is_missing_is_told() -> None:
+    found = problems(a_task(dependencies=["x", post_one(), "y"], session_id="s"), kind=NotFound)
+    assert found == [(0, "dependencies", 0), (0, "dependencies", 2), (0, "session_id")]
 
 
 def test_a_delayed_task_is_not_due_before() -> None:
@@ -102,7 +106,7 @@ def test_a_parent_must_be_able_to_succeed_still(state: str) -> None:
 
 def test_another_owner_s_task_is_no_parent() -> None:
     parent = post_one(owner="eve")
-    assert problems(a_task(dependencies=[parent])) == [(0, "dependencies", 0)]
+    assert problems(a_task(dependencies=[parent]), kind=NotFound) == [(0, "dependencies", 0)]
 
 
 def test_a_session_must_be_active_and_the_owner_s() -> None:
@@ -115,9 +119,9 @@ def test_a_session_must_be_active_and_the_owner_s() -> None:
             ]
         )
     assert row(post_one(session_id="mine")).session_id == "mine"
-    assert problems(*(a_task(session_id=i) for i in ("closed", "hers", "none"))) == [
-        (0, "session_id"), (1, "session_id"), (2, "session_id"),
-    ]  # fmt: skip
+    assert problems(a_task(session_id="closed")) == [(0, "session_id")]
+    for other in ("hers", "none"):
+        assert problems(a_task(session_id=other), kind=NotFound) == [(0, "session_id")]
 
 
 def test_an_agent_s_policy_is_applied_when_it_is_named() -> None:

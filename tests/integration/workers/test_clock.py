@@ -27,6 +27,7 @@ from tests.support import (
     scalar,
     sql,
     status,
+    take,
     together,
 )  # fmt: skip
 from workers import clock as clock_
@@ -117,9 +118,32 @@ def test_a_clock_survives_a_postgres_that_is_away(clock: Clock, clawq: pytest.Mo
         outage.setattr(clock_, "transaction", away)
         for _ in range(2):
             assert clock.tick() <= 1
-        assert clock._ticked_at == 0
+        assert clock._done_at == 0
+        assert clock._health()[0]
+        assert not clock._ready()[0]
     clock.tick()
     assert status(task_id) == "failed"
+
+
+def test_a_duty_that_breaks_does_not_keep_the_others_from_being_done(clock: Clock, clawq: pytest.MonkeyPatch) -> None:
+    def broken(_db: object) -> None:
+        raise KeyError("javascript")
+
+    task_id = put("pending")
+    sql("UPDATE tasks SET deadline = now()")
+    clawq.setattr(clock_, "_DUTIES", (broken, *clock_._DUTIES))
+    clock.tick()
+    assert status(task_id) == "failed"
+
+
+def test_a_task_of_a_newer_version_stops_nobody(clock: Clock, clawq: pytest.MonkeyPatch) -> None:
+    newer, other = put("queued"), put("queued")
+    sql("UPDATE tasks SET next_dispatch_at = now()")
+    sql("UPDATE tasks SET task_type = 'haskell' WHERE id = :id", id=newer)
+    empty_redis()
+    clock.tick()
+    assert envelopes("execution") == [("tasks.run", [[other]])]
+    assert take(newer) == []
 
 
 def test_a_large_backlog_is_worked_off_in_batches_and_bounded_a_tick(clock: Clock, clawq: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.publisher import INLINE_BATCH
 from app.queues import Queue
 from app.tasks.admit import Desk, assign
-from app.tasks.dispatch import Queued, envelopes
+from app.tasks.dispatch import INLINE_BATCH, INLINE_BYTES, Queued, envelopes
 
 PLENTY = dict.fromkeys(Queue, 1000)
 
@@ -81,14 +80,28 @@ def test_what_nobody_takes_does_not_hold_up_what_follows() -> None:
 
 
 def test_inline_tasks_share_envelopes_and_sandboxed_ones_have_their_own() -> None:
-    tasks = [Queued(f"e{n}", "execution", "echo") for n in range(INLINE_BATCH + 1)]
-    tasks += [Queued("p1", "execution", "python"), Queued("p2", "execution", "shell"), Queued("m", "memory", "echo")]
+    tasks = [Queued(f"e{n}", "execution", "echo", 2) for n in range(INLINE_BATCH + 1)]
+    tasks += [
+        Queued("p1", "execution", "python", 2),
+        Queued("p2", "execution", "shell", 2),
+        Queued("m", "memory", "echo", 2),
+    ]
     sent = list(envelopes(tasks))
     assert sorted(i for _, ids in sent for i in ids) == sorted(task.id for task in tasks)
     assert (Queue.EXECUTION, ["p1"]) in sent
     assert (Queue.EXECUTION, ["p2"]) in sent
     assert (Queue.MEMORY, ["m"]) in sent
     assert sorted(len(ids) for queue, ids in sent if queue == Queue.EXECUTION) == [1, 1, 1, INLINE_BATCH]
+
+
+def test_heavy_payloads_close_an_envelope_early() -> None:
+    tasks = [Queued(f"e{n}", "execution", "echo", INLINE_BYTES // 2) for n in range(5)]
+    assert [len(ids) for _, ids in envelopes(tasks)] == [2, 2, 1]
+
+
+def test_what_only_a_newer_version_runs_is_passed_over() -> None:
+    tasks = [Queued("a", "execution", "haskell", 2), Queued("b", "dreams", "echo", 2), Queued("c", "memory", "echo", 2)]
+    assert list(envelopes(tasks)) == [(Queue.MEMORY, ["c"])]
 
 
 def test_nothing_makes_no_envelope() -> None:
