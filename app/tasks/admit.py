@@ -38,7 +38,10 @@ _LOAD = text(
 _AGENTS = text("SELECT id, agent_type, configuration FROM agents WHERE status = 'active' ORDER BY id")
 # The head of each owner's line, by priority; then owners take turns. `open` are the agents and roles that take a type
 # now: what nobody takes must not fill the batch and hold up what follows. Each LATERAL is one walk along
-# tasks_idx_admissible; the recursion finds the owners by jumping from one to the next in the same index.
+# tasks_idx_admissible; the recursion finds the owners by jumping from one to the next in the same index. The planner
+# would rather fetch and sort all that is pending (27 ms instead of 2 over 30,000), so sorting is made to look costly.
+_WALK = text("SET LOCAL enable_sort = off")
+_END_WALK = text("SET LOCAL enable_sort = on")
 _CANDIDATES = text(
     """
     WITH RECURSIVE open AS MATERIALIZED (
@@ -197,4 +200,7 @@ def _candidates(db: Session, room: dict[str, int], desks: Sequence[Desk]) -> Seq
         "task_types": [task_type for _, _, task_type in places],
         "limit": BATCH,
     }
-    return db.execute(_CANDIDATES, params).all()
+    db.execute(_WALK)
+    found = db.execute(_CANDIDATES, params).all()
+    db.execute(_END_WALK)
+    return found
