@@ -78,9 +78,10 @@ def _stack(home: homes.Home) -> Iterator[None]:
             render.complain(exc.detail, logfiles.tail(exc.log_file))
             raise typer.Exit(1) from None
         finally:
-            starting.stop()
-            for _ in starting.events():
-                pass
+            with render.status("stopping the stack …"):
+                starting.stop()
+                for _ in starting.events():
+                    pass
 
 
 def _check() -> None:
@@ -154,14 +155,14 @@ def _print_results(tasks: dict[str, dict[str, Any]]) -> None:
 
 
 def _print_next(home: homes.Home) -> None:
-    render.out.print(
-        Group(
-            Text("Where to look next", style="bold"),
-            Text("  make up              keep the stack running; it prints the API's address and key"),
-            Text("  clawq tasks          every task so far, these included"),
-            Text("  clawq show ID        what happened to one, step by step"),
-            Text("  docs/architecture.md a task's way, file by file"),
-            Text("  docs/api.md          the HTTP API"),
-            Text(f"  {home.path}  state and logs"),
-        )
+    looks = (
+        ("make up", "keep a stack running, with these tasks in it; then:"),
+        (".venv/bin/clawq tasks", "every task so far"),
+        (".venv/bin/clawq show ID", "what happened to one, step by step"),
+        ("docs/architecture.md", "a task's way, file by file"),
+        ("docs/api.md", "the HTTP API"),
+        (str(home.path), "state and logs"),
     )
+    # Copied, a path must work: no look is cut, and a long one does not push the others aside.
+    lines = [Text(f"  {where:<24} {what}") for where, what in looks]
+    render.out.print(Group(Text("Where to look next", style="bold"), *lines))

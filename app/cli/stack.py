@@ -64,13 +64,16 @@ def _follow(starting: control.Starting, *, background: bool, as_json: bool) -> N
         doing = Text(step, style="cyan")
         return Group(_table(control.status(starting.home)), doing) if is_ready else doing
 
-    with render.live(picture):
+    with render.live(picture) as live:
         for event in starting.events():
             if event["event"] == "ready":
                 is_ready, step = True, ""
+                # Below what is said, not behind it: rich prints results past its own live picture.
+                live.stop()
                 _present(event, as_json=as_json)
                 if background:
                     return
+                live.start()
             elif render.err.is_terminal:
                 step = f"{event['text']} …"
             elif not as_json:

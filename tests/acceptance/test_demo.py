@@ -17,5 +17,6 @@ def test_the_demo_runs_real_work_and_leaves_nothing_running(tmp_path: Path) -> N
     assert "longest chain: 104.8 s in 9 steps" in demo.stdout
     assert "ALLOWED" not in demo.stdout
     assert demo.stdout.count("succeeded") == 4
+    assert ".venv/bin/clawq show ID" in demo.stdout
     status = subprocess.run([PROGRAMS / "clawq", "status"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert "No stack is running" in status.stdout
