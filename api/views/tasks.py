@@ -19,7 +19,7 @@ from api.payloads.tasks import (
     TaskQuery,
 )
 from app.db import transaction
-from app.errors import Invalid, Problem
+from app.errors import Invalid, NotFound, Problem
 from app.keys import Caller
 from app.tasks import find
 from app.tasks.submit import submit
@@ -36,9 +36,9 @@ def submit_task(db: Session, caller: Caller, body: TaskIn) -> Reply:
     """
     try:
         (task_id,) = submit(db, caller.owner, [body.to_new_task()])
-    except Invalid as exc:
+    except (Invalid, NotFound) as exc:
         # There is one task, so its index says nothing.
-        raise Invalid(exc.detail, problems=[Problem(p.loc[1:], p.msg) for p in exc.problems]) from None
+        raise type(exc)(exc.detail, problems=[Problem(p.loc[1:], p.msg) for p in exc.problems]) from None
     task = find.get(db, task_id, caller.owner)
     return Reply(TaskOut.model_validate(task), 202, location=f"{PREFIX}/tasks/{task_id}")
 
@@ -48,8 +48,8 @@ def submit_batch(db: Session, caller: Caller, body: TaskBatchIn) -> Reply:
     """Submit up to 1000 tasks, all or none."""
     try:
         ids = submit(db, caller.owner, [task.to_new_task() for task in body.tasks])
-    except Invalid as exc:
-        raise Invalid(exc.detail, problems=[Problem(("tasks", *p.loc), p.msg) for p in exc.problems]) from None
+    except (Invalid, NotFound) as exc:
+        raise type(exc)(exc.detail, problems=[Problem(("tasks", *p.loc), p.msg) for p in exc.problems]) from None
     # One validation for all: a thousand small models cost as much as the insert.
     accepted = {"items": [{"id": task_id, "status": TaskStatus.PENDING} for task_id in ids]}
     return Reply(TaskBatchOut.model_validate(accepted), 202)

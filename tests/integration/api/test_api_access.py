@@ -74,7 +74,7 @@ def test_another_owner_s_task_is_not_there_to_change(ada: Caller, bob: Caller, a
 def test_another_owner_s_things_cannot_be_named(ada: Caller, bob: Caller) -> None:
     task_id = ada.post("/tasks", ECHO)["id"]
     support.sql("INSERT INTO sessions (id, owner, session_type) VALUES ('talk', 'ada', 'chat')")
-    strange = bob.post("/tasks", ECHO | {"dependencies": [task_id], "session_id": "talk"}, status=422)
+    strange = bob.post("/tasks", ECHO | {"dependencies": [task_id], "session_id": "talk"}, status=404)
     assert [error["loc"] for error in strange["errors"]] == [["dependencies", 0], ["session_id"]]
     assert ada.post("/tasks", ECHO | {"dependencies": [task_id], "session_id": "talk"})["session_id"] == "talk"
 

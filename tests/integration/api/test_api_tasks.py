@@ -58,9 +58,7 @@ def test_everything_that_can_be_asked_for_arrives(ada: Caller, admin: Caller) ->
     [
         ({"task_type": "cobol", "payload": {}}, ["task_type"]),
         ({"task_type": "python", "payload": {"code": "1", "limits": {"wall_s": 0}}}, ["payload", "limits", "wall_s"]),
-        (ECHO | {"dependencies": ["nobody"]}, ["dependencies", 0]),
         (ECHO | {"assigned_to": "nobody"}, ["assigned_to"]),
-        (ECHO | {"session_id": "none"}, ["session_id"]),
         (ECHO | {"max_attempts": 0}, ["max_attempts"]),
     ],
 )
@@ -68,6 +66,15 @@ def test_a_refusal_says_where(ada: Caller, body: Any, loc: list[Any]) -> None:
     problem = ada.post("/tasks", body, status=422)
     assert problem["code"] == "invalid"
     assert [error["loc"] for error in problem["errors"]] == [loc]
+    assert ada.get("/tasks")["items"] == []
+
+
+def test_what_is_not_there_is_not_found_and_named(ada: Caller) -> None:
+    body = ECHO | {"dependencies": ["nobody"], "session_id": "none"}
+    alone = ada.post("/tasks", body, status=404)
+    among = ada.post("/tasks/batch", {"tasks": [ECHO, body]}, status=404)
+    assert [error["loc"] for error in alone["errors"]] == [["dependencies", 0], ["session_id"]]
+    assert [error["loc"] for error in among["errors"]] == [["tasks", 1, "dependencies", 0], ["tasks", 1, "session_id"]]
     assert ada.get("/tasks")["items"] == []
 
 
