@@ -145,6 +145,7 @@ def _failures(endpoint: Endpoint) -> dict[int, str]:
         found[404] = "There is no such thing, or it belongs to someone else."
     if endpoint.body:
         found |= {400: "The body is not JSON.", 413: "The body is too large.", 415: "The body is not JSON by its type."}
+        found[408] = "The body did not arrive in time."
     if endpoint.body or endpoint.query:
         found[422] = "A value is not acceptable; `errors` says which and why."
     conflicts = [endpoint.conflicts] if endpoint.conflicts else []

@@ -26,6 +26,7 @@ _CODES = {
     400: "malformed",
     404: "not_found",
     405: "method_not_allowed",
+    408: "timeout",
     413: "too_large",
     415: "unsupported_media_type",
 }
@@ -44,6 +45,7 @@ _TITLES = {
     "malformed": "The request cannot be read",
     "method_not_allowed": "This path does not answer that method",
     "not_found": "There is no such thing, or it belongs to someone else",
+    "timeout": "The request did not arrive in time",
     "too_large": "The request is too large",
     "unauthorized": "This needs a valid API key",
     "unavailable": "Postgres does not answer at the moment",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestTimeout, UnsupportedMediaType
 
 from api import problems
 from api.auth import authenticate, bearer
@@ -29,8 +29,8 @@ _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 def handle(endpoint: Endpoint, **path: str) -> Response:
     """Answer the current request at `endpoint`. `path` holds the variable parts of the URL.
 
-    The body is read before a connection is taken, so that a slow client holds none. What a view wrote is committed
-    before its answer leaves.
+    A body is read for those alone who may send it, and while it arrives no connection is held. What a view wrote is
+    committed before its answer leaves.
 
     Raises:
         ClawqError, HTTPException, SQLAlchemyError: see problems.py.
@@ -38,13 +38,24 @@ def handle(endpoint: Endpoint, **path: str) -> Response:
     if endpoint.scope is None:
         return _response(endpoint.view(**_arguments(endpoint, path, b"")))
     key_text = bearer(request.headers.get("Authorization"))
-    raw = request.get_data(cache=False) if endpoint.body else b""
     with transaction() as db:
         caller = authenticate(db, key_text, endpoint.scope)
         g.key_id = caller.key_id
-        if "db" in endpoint.takes:
-            return _work(endpoint, path, raw, db, caller)
-    return _response(endpoint.view(**_arguments(endpoint, path, raw, caller=caller)))
+        if "db" in endpoint.takes and not endpoint.body:
+            return _work(endpoint, path, b"", db, caller)
+    raw = _body() if endpoint.body else b""
+    if "db" not in endpoint.takes:
+        return _response(endpoint.view(**_arguments(endpoint, path, raw, caller=caller)))
+    with transaction() as db:
+        return _work(endpoint, path, raw, db, caller)
+
+
+def _body() -> bytes:
+    try:
+        return request.get_data(cache=False)
+    except ClientDisconnected:
+        # It is too slow or has gone, and who has gone reads no answer.
+        raise RequestTimeout("The body did not arrive in time.") from None
 
 
 def parse_body(model: type[BaseModel], raw: bytes) -> BaseModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -185,3 +186,19 @@ def test_no_connection_is_held_while_a_body_arrives(ada: Caller) -> None:
     response = ada.call("POST", "/tasks", input_stream=body, headers={"Content-Type": "application/json"})
     assert response.status_code == 202
     assert set(held) == {0}
+
+
+@pytest.mark.parametrize("scopes", [[], ["read"]])
+def test_the_body_of_who_may_not_send_it_is_not_read(
+    caller: Callable[..., Caller], client: FlaskClient, scopes: list[str]
+) -> None:
+    class Untouched(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise AssertionError("the body was read")
+
+        readinto = read  # type: ignore[assignment]
+
+    key_text = caller("eve", *scopes).key_text if scopes else f"clawq_{'0' * 32}_{'x' * 43}"
+    headers = {"Authorization": f"Bearer {key_text}", "Content-Type": "application/json"}
+    refused = client.post("/api/v1/tasks", input_stream=Untouched(b"{}"), headers=headers)
+    assert refused.status_code == (403 if scopes else 401)
