@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
@@ -57,30 +58,33 @@ def _pass_signals_on(starting: control.Starting) -> None:
 
 
 def _follow(starting: control.Starting, *, background: bool, as_json: bool) -> None:
-    is_ready = False
-    step = ""
-
-    def picture() -> RenderableType:
-        doing = Text(step, style="cyan")
-        return Group(_table(control.status(starting.home)), doing) if is_ready else doing
-
-    with render.live(picture) as live:
-        for event in starting.events():
-            if event["event"] == "ready":
-                is_ready, step = True, ""
-                # Below what is said, not behind it: rich prints results past its own live picture.
-                live.stop()
-                _present(event, as_json=as_json)
-                if background:
-                    return
-                live.start()
-            elif render.err.is_terminal:
-                step = f"{event['text']} …"
-            elif not as_json:
-                render.err.print(event["text"])
-    render.err.print("Stopped." if is_ready else "Stopped before it was ready.")
-    if not is_ready:
+    events = starting.events()
+    ready = _await_ready(events, quiet=as_json)
+    if ready is None:
+        render.err.print("Stopped before it was ready.")
         raise typer.Exit(130)
+    # Between two live pictures: rich prints results past its own.
+    _present(ready, as_json=as_json)
+    if background:
+        return
+    doing = Text("", style="cyan")
+    with render.live(lambda: Group(_table(control.status(starting.home)), doing)):
+        for event in events:
+            doing.plain = f"{event['text']} …"
+    render.err.print("Stopped.")
+
+
+def _await_ready(events: Iterator[dict[str, Any]], *, quiet: bool) -> dict[str, Any] | None:
+    """Show the steps of a start; returns what is known at its end, None if it was stopped."""
+    with render.status("starting …") as status:
+        for event in events:
+            if event["event"] == "ready":
+                return event
+            if render.err.is_terminal:
+                status(f"{event['text']} …")
+            elif not quiet:
+                render.err.print(event["text"])
+    return None
 
 
 def _present(ready: dict[str, Any], *, as_json: bool) -> None:
