@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import redis
 
+from api import server
 from app.errors import SettingsError
 from app.publisher import NEWS
 from app.settings import settings
 
 log = logging.getLogger(__name__)
 
-#: Half of gunicorn's sixteen threads: the other half always answers.
-MOST_WAITERS = 8
+#: Three quarters of the threads: the others always answer. One owner gets half of them at most.
+MOST_WAITERS = server.threads * 3 // 4
 #: Seconds between two looks into Postgres without a notice.
 POLL_S = 1.0
 _CONNECT_TIMEOUT_S = 1.0
@@ -34,7 +36,9 @@ class News:
     """Who waits for which task, and the thread that wakes them."""
 
     def __init__(self, most: int = MOST_WAITERS) -> None:
-        self._places = threading.BoundedSemaphore(most)
+        self._most = most
+        #: How many wait, by the owner of their keys.
+        self._places: Counter[str] = Counter()
         self._waiters: dict[str, set[threading.Event]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -42,26 +46,19 @@ class News:
         self._reached = True
 
     @contextmanager
-    def watch(self, task_id: str) -> Iterator[threading.Event | None]:
-        """An event that is set when there is news of the task; None if as many wait already as may.
+    def watch(self, task_id: str, owner: str) -> Iterator[threading.Event | None]:
+        """An event that is set when there is news of the task; None if as many wait already, or of `owner`, as may.
 
         Look at the task inside the block, after the event is cleared, and no news is missed.
         """
-        if not self._places.acquire(blocking=False):
+        bell = self._enter(task_id, owner)
+        if bell is None:
             yield None
             return
-        bell = threading.Event()
         try:
-            with self._lock:
-                self._waiters.setdefault(task_id, set()).add(bell)
-                self._start()
             yield bell
         finally:
-            with self._lock:
-                self._waiters[task_id].discard(bell)
-                if not self._waiters[task_id]:
-                    del self._waiters[task_id]
-            self._places.release()
+            self._leave(task_id, owner, bell)
 
     def close(self) -> None:
         """End the thread. It starts again with the next watch."""
@@ -70,6 +67,25 @@ class News:
             self._thread.join()
         self._thread = None
         self._stop.clear()
+
+    def _enter(self, task_id: str, owner: str) -> threading.Event | None:
+        with self._lock:
+            if self._places.total() >= self._most or self._places[owner] >= self._most // 2:
+                return None
+            self._start()
+            bell = threading.Event()
+            self._places[owner] += 1
+            self._waiters.setdefault(task_id, set()).add(bell)
+            return bell
+
+    def _leave(self, task_id: str, owner: str, bell: threading.Event) -> None:
+        with self._lock:
+            self._waiters[task_id].discard(bell)
+            if not self._waiters[task_id]:
+                del self._waiters[task_id]
+            self._places[owner] -= 1
+            if not self._places[owner]:
+                del self._places[owner]
 
     def _start(self) -> None:
         # At first use, not at import: a process that forks after import would be left without the thread.

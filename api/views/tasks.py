@@ -78,7 +78,7 @@ def show_task(task_id: str, caller: Caller, query: TaskQuery) -> Reply:
     task = _read(task_id, caller)
     if query.wait == 0 or task.status in TERMINAL:
         return Reply(TaskOut.model_validate(task))
-    with news().watch(task_id) as bell:
+    with news().watch(task_id, caller.owner) as bell:
         if bell is None:
             return Reply(TaskOut.model_validate(task), headers={"Retry-After": "1"})
         give_up = time.monotonic() + query.wait

@@ -14,11 +14,11 @@ from api.news import News
 def news(monkeypatch: pytest.MonkeyPatch) -> News:
     """News without its thread."""
     monkeypatch.setattr(News, "_start", lambda self: None)
-    return News(most=2)
+    return News(most=4)
 
 
 def test_those_who_wait_for_a_task_are_woken_and_no_others(news: News) -> None:
-    with news.watch("a") as first, news.watch("b") as second:
+    with news.watch("a", "ada") as first, news.watch("b", "ada") as second:
         assert first
         assert second
         news._wake(b'["a","c"]')
@@ -26,24 +26,27 @@ def test_those_who_wait_for_a_task_are_woken_and_no_others(news: News) -> None:
         assert not second.is_set()
 
 
-def test_no_more_than_some_wait_and_places_are_given_back(news: News) -> None:
-    with news.watch("a"), news.watch("a"), news.watch("a") as third:
+def test_one_owner_takes_half_the_places_and_all_together_no_more_than_there_are(news: News) -> None:
+    with news.watch("a", "ada"), news.watch("b", "ada"), news.watch("a", "ada") as third:
         assert third is None
-    with news.watch("a") as again:
+        with news.watch("a", "bob") as first, news.watch("a", "bob"), news.watch("a", "eve") as fifth:
+            assert first is not None
+            assert fifth is None
+    with news.watch("a", "ada") as again:
         assert isinstance(again, threading.Event)
-    assert news._waiters == {}
+    assert (news._waiters, dict(news._places)) == ({}, {})
 
 
 def test_a_place_is_given_back_by_a_request_that_fails(news: News) -> None:
     for _ in range(3):
-        with suppress(ZeroDivisionError), news.watch("a") as bell:
+        with suppress(ZeroDivisionError), news.watch("a", "ada") as bell:
             assert bell is not None
             raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"3", b"[[]]", b"\xff"])
 def test_odd_news_wake_nobody_and_break_nothing(news: News, data: bytes) -> None:
-    with news.watch("a") as bell:
+    with news.watch("a", "ada") as bell:
         news._wake(data)
         assert bell
         assert not bell.is_set()
