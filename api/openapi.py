@@ -154,7 +154,7 @@ def _failures(endpoint: Endpoint) -> dict[int, str]:
     if conflicts:
         found[409] = " ".join(conflicts)
     if endpoint.scope:
-        found[503] = "Postgres does not answer; try again."
+        found[503] = "Postgres does not answer or is too busy; try again."
     return dict(sorted(found.items()))
 
 

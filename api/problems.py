@@ -19,9 +19,16 @@ MEDIA_TYPE = "application/problem+json"
 #: More would help nobody, and a batch can be wrong in a thousand places.
 _MOST_ERRORS = 100
 _LONGEST_PART = 100
-#: Seconds a client should wait before it asks again while Postgres is away.
+#: Seconds a client should wait before it asks again while Postgres is away or busy.
 _RETRY_AFTER_S = 2
 
+#: What Postgres says of a statement it gave up or broke off: it answers, and took the transaction back.
+_BUSY = {
+    "57014": "did not finish in time",
+    "55P03": "waited too long for a lock",
+    "40P01": "was in the way of another",
+    "40001": "was in the way of another",
+}
 _CODES = {
     400: "malformed",
     404: "not_found",
@@ -36,6 +43,7 @@ _DETAILS = {
     413: "The body is larger than 16 MiB.",
 }
 _TITLES = {
+    "busy": "Postgres is too busy for this at the moment",
     "conflict": "The state of this thing does not allow that",
     "forbidden": "The API key's scopes do not allow this",
     "idempotency_in_flight": "A request with this Idempotency-Key is still being handled",
@@ -141,10 +149,14 @@ def _raced(exc: IntegrityError) -> Response:
 
 def _away(exc: Exception) -> Response:
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    later = {"Retry-After": str(_RETRY_AFTER_S)}
+    if why := _BUSY.get(getattr(cause, "pgcode", None) or ""):
+        log.error("Postgres gave a statement up: %s", str(cause).strip())
+        return problem(503, "busy", f"A statement {why}, so nothing was changed. Try again later.", (), later)
     log.error("Postgres does not answer: %s", str(cause).strip())
     # Not "nothing was changed": a connection that breaks during a commit leaves that open.
     detail = "The database does not answer. Try again, with an Idempotency-Key where it must not happen twice."
-    return problem(503, "unavailable", detail, (), {"Retry-After": str(_RETRY_AFTER_S)})
+    return problem(503, "unavailable", detail, (), later)
 
 
 def _unexpected(exc: Exception) -> Response:

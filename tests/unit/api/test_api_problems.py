@@ -30,8 +30,16 @@ def client_that(fails: Callable[[], Exception]) -> FlaskClient:
     return app.test_client()
 
 
-def away() -> OperationalError:
-    return OperationalError("SELECT 1", {}, Exception(SECRET))
+class Told(Exception):
+    """What the driver raises: with Postgres' code if that said anything."""
+
+    pgcode: str | None
+
+
+def away(pgcode: str | None = None) -> OperationalError:
+    told = Told(SECRET)
+    told.pgcode = pgcode
+    return OperationalError("SELECT 1", {}, told)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +57,9 @@ def away() -> OperationalError:
         (lambda: IntegrityError("INSERT", {}, Exception(SECRET)), 409, "conflict"),
         (away, 503, "unavailable"),
         (PoolTimeout, 503, "unavailable"),
+        (lambda: away("57014"), 503, "busy"),
+        (lambda: away("55P03"), 503, "busy"),
+        (lambda: away("40P01"), 503, "busy"),
         (lambda: RuntimeError(SECRET), 500, "internal"),
     ],
 )
