@@ -148,6 +148,8 @@ def settings() -> Settings:
     home = Path(os.environ.get("CLAWQ_HOME") or dotenv_values(".env").get("CLAWQ_HOME") or "var")
     try:
         return Settings(_env_file=(home / "stack.env", ".env"))
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"A file of settings is not UTF-8: {exc.reason} at byte {exc.start}.") from None
     except ValidationError as exc:
         problems = [Problem(tuple(e["loc"]), e["msg"]) for e in exc.errors(include_input=False)]
         listing = "; ".join(f"{'.'.join(map(str, p.loc))}: {p.msg}" for p in problems)

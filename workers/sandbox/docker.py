@@ -40,7 +40,11 @@ _SECCOMP = Path(__file__).with_name("seccomp.json").read_text()
 def connect(*, timeout_s: int = 60) -> docker.DockerClient:
     """A client of the engine that DOCKER_HOST names. Raises one of ENGINE_ERRORS if none answers."""
     client = docker.from_env(timeout=timeout_s, max_pool_size=64)
-    client.ping()
+    try:
+        client.ping()
+    except BaseException:
+        client.close()
+        raise
     return client
 
 
