@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import Text, case, cast, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app import cursors
 from app.errors import NotFound
 from schema.tasks import Attempt, Event, EventKind, Task
+
+#: A page ends before its large columns hold more than this; one row there always is.
+MOST_BYTES = 4 * 2**20
+_LARGE = ("payload", "result", "description", "error", "dependencies", "labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +52,12 @@ def get_many(db: Session, task_ids: Sequence[str]) -> dict[str, Task]:
 
 
 def find(db: Session, wanted: Filter, cursor: str | None, limit: int) -> tuple[list[Task], str | None]:
-    """A page of tasks, newest first, and the cursor of the next page.
+    """A page of tasks, newest first, and the cursor of the next page. It ends early where tasks are heavy.
 
     Raises:
         Invalid: the cursor is not one of ours.
     """
-    query = select(Task)
+    query = select(Task.id, Task.created_at, *(getattr(Task, name) for name in _LARGE))
     for column in ("owner", "status", "task_type", "queue", "workflow_id", "session_id"):
         if (value := getattr(wanted, column)) is not None:
             query = query.where(getattr(Task, column) == value)
@@ -61,19 +66,27 @@ def find(db: Session, wanted: Filter, cursor: str | None, limit: int) -> tuple[l
         query = query.where(Task.labels.contains({key: value}))
     if wanted.q:
         query = query.where(or_(Task.description.icontains(wanted.q, autoescape=True), Task.id == wanted.q))
-    rows = list(db.scalars(cursors.after(query, Task.created_at, Task.id, cursor, limit)))
-    return cursors.page(rows, limit)
+    query = cursors.after(query, Task.created_at, Task.id, cursor, limit)
+    keys, fitting = _weigh(db, query, _LARGE, lambda c: (c.created_at.desc(), c.id.desc()), limit)
+    page, next_cursor = cursors.page(keys, fitting)
+    tasks = get_many(db, [key.id for key in page])
+    return [tasks[key.id] for key in page if key.id in tasks], next_cursor
 
 
 def events(
     db: Session, task_id: str, after: int, limit: int, kinds: Sequence[EventKind] = ()
 ) -> tuple[list[Event], str | None]:
-    """Events of a task with seq above `after`, in order, and the seq to go on from if there are more."""
-    query = select(Event).where(Event.task_id == task_id, Event.seq > after)
+    """Events of a task with seq above `after`, in order, and the seq to go on from if there are more.
+
+    A page ends early where events are heavy.
+    """
+    query = select(Event.seq, Event.data).where(Event.task_id == task_id, Event.seq > after)
     if kinds:
         query = query.where(Event.kind.in_(kinds))
-    rows = list(db.scalars(query.order_by(Event.seq).limit(limit + 1)))
-    return rows[:limit], str(rows[limit - 1].seq) if len(rows) > limit else None
+    keys, fitting = _weigh(db, query.order_by(Event.seq).limit(limit + 1), ("data",), lambda c: (c.seq,), limit)
+    seqs = [key.seq for key in keys[:fitting]]
+    page = select(Event).where(Event.task_id == task_id, Event.seq.in_(seqs)).order_by(Event.seq)
+    return list(db.scalars(page)), str(seqs[-1]) if len(keys) > fitting else None
 
 
 def is_open(db: Session, task_id: str, attempt: int) -> bool:
@@ -84,3 +97,26 @@ def is_open(db: Session, task_id: str, attempt: int) -> bool:
 def attempts(db: Session, task_id: str) -> list[Attempt]:
     """The attempts at a task, in order."""
     return list(db.scalars(select(Attempt).where(Attempt.task_id == task_id).order_by(Attempt.attempt)))
+
+
+def _weigh(
+    db: Session, query: Any, large: Sequence[str], order: Callable[[Any], tuple[Any, ...]], limit: int
+) -> tuple[list[Any], int]:
+    """The rows of `query` without their `large` columns, and how many of them make a page of at most `limit`.
+
+    Postgres weighs, so nothing heavy travels. Sizes as stored cost it nothing, but compressed text is larger: rows are
+    opened as far as what is stored would fit.
+    """
+    rows = query.subquery()
+    stored = _total(func.pg_column_size(rows.c[name]) for name in large)
+    before = func.sum(stored).over(order_by=order(rows.c)) - stored
+    opened = select(rows, before.label("before")).subquery()
+    shown = _total(func.octet_length(cast(opened.c[name], Text)) for name in large)
+    weight = func.sum(case((opened.c.before < MOST_BYTES, shown), else_=MOST_BYTES)).over(order_by=order(opened.c))
+    keys = [column for column in opened.c if column.name not in large]
+    found: list[Any] = list(db.execute(select(*keys, weight.label("weight")).order_by(*order(opened.c))))
+    return found, min(limit, max(1, sum(row.weight <= MOST_BYTES for row in found)))
+
+
+def _total(sizes: Iterable[Any]) -> Any:
+    return sum((func.coalesce(size, 0) for size in sizes), literal(0))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 
 import pytest
 
 from app.db import transaction
 from app.errors import Invalid, NotFound
 from app.tasks import find
+from app.tasks.report import report
 from schema.sessions import Session
-from schema.tasks import EventKind
+from schema.tasks import EventKind, Task
 from tests.support import HANDED_BACK, OWNER, SUCCEEDED, a_task, employ, end, post, post_one, put, running, start
 
 pytestmark = pytest.mark.usefixtures("clawq")
@@ -123,3 +125,54 @@ def test_attempts_are_told_in_order() -> None:
     with transaction() as db:
         attempts = find.attempts(db, ours.id)
     assert [(a.attempt, a.outcome) for a in attempts] == [(1, "handed_back"), (2, "succeeded")]
+
+
+def test_a_page_ends_early_before_it_gets_heavy() -> None:
+    heavy = [post_one(task_type="shell", payload={"code": "x" * 900_000}) for _ in range(6)]
+    light = [post_one() for _ in range(3)]
+    whole, cursor, pages = [], None, []
+    with transaction() as db:
+        while True:
+            tasks, cursor = find.find(db, find.Filter(), cursor, 1000)
+            pages.append(len(tasks))
+            whole += [task.id for task in tasks]
+            if cursor is None:
+                break
+    # The payloads shrink to nothing in the table; what counts is what they are in the answer.
+    assert pages == [7, 2]
+    assert whole == sorted(heavy + light, reverse=True)
+
+
+def test_a_page_holds_one_task_however_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "MOST_BYTES", 1)
+    ids = post(*[a_task()] * 2)
+    with transaction() as db:
+        first, cursor = find.find(db, find.Filter(), None, 10)
+        rest, end_ = find.find(db, find.Filter(), cursor, 10)
+    assert [task.id for task in (*first, *rest)] == sorted(ids, reverse=True)
+    assert end_ is None
+
+
+def test_rows_beyond_a_heavy_page_are_not_opened() -> None:
+    # Random, so that Postgres cannot shrink it.
+    for _ in range(8):
+        post_one(task_type="shell", payload={"code": secrets.token_hex(450_000)})
+    with transaction() as db:
+        tasks, cursor = find.find(db, find.Filter(), None, 100)
+        assert sum(isinstance(row, Task) for row in db.identity_map.values()) == len(tasks) < 8
+    assert cursor
+
+
+def test_a_page_of_events_ends_early_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "MOST_BYTES", 1000)
+    ours = running()
+    with transaction() as db:
+        report(db, ours.id, ours.attempt, [(EventKind.LOG, {"stream": "stdout", "text": "x" * 600})] * 3)
+    seen: list[int] = []
+    after: str | None = "0"
+    with transaction() as db:
+        while after is not None:
+            found_, after = find.events(db, ours.id, int(after), 100, [EventKind.LOG])
+            assert len(found_) == 1
+            seen += [event.seq for event in found_]
+    assert seen == [4, 5, 6]
