@@ -21,6 +21,13 @@ from schema.base import new_id
 from schema.keys import ApiKey
 
 SCOPES = ("read", "submit", "admin")
+# Every request asks this, and text costs a third of what the same through the models does.
+_USABLE = text(
+    """
+    SELECT id, owner, secret_sha256, scopes FROM api_keys
+    WHERE id = :id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    """
+)
 _FORM = re.compile(r"clawq_([0-9a-f]{32})_([A-Za-z0-9_-]{43})")
 
 
@@ -69,12 +76,7 @@ def authenticate(db: Session, key_text: str) -> Caller:
         Unauthorized: it is malformed, unknown, wrong, expired or revoked; which of these is not said.
     """
     match = _FORM.fullmatch(key_text)
-    usable = select(ApiKey).where(
-        ApiKey.id == (match[1] if match else ""),
-        ApiKey.revoked_at.is_(None),
-        func.coalesce(ApiKey.expires_at, text("'infinity'")) > func.now(),
-    )
-    key = db.scalar(usable) if match else None
+    key = db.execute(_USABLE, {"id": match[1]}).one_or_none() if match else None
     if match is None or key is None or not hmac.compare_digest(key.secret_sha256, _digest(match[2])):
         raise Unauthorized("The API key is not valid.")
     return Caller(key_id=key.id, owner=key.owner, scopes=frozenset(key.scopes))
