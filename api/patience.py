@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import math
 import socket
+import struct
+import termios
 import time
 from typing import Any
 
@@ -24,6 +27,9 @@ LINGER_S = 1.0
 class Client(socket.socket):
     """A client's socket, whose reads end when the client's time is up."""
 
+    #: Bytes of the body that gunicorn read together with the head.
+    ahead = 0
+
     _until = math.inf
     _bytes_per_s = math.inf
 
@@ -31,6 +37,11 @@ class Client(socket.socket):
         """Give the client so much time from now on, and more with each byte that it sends."""
         self._until = time.monotonic() + seconds
         self._bytes_per_s = bytes_per_s
+
+    def has(self, size: int) -> bool:
+        """Whether a body of this size is here, so that reading it does not wait."""
+        (queued,) = struct.unpack("i", fcntl.ioctl(self, termios.FIONREAD, bytes(4)))
+        return self.ahead + int(queued) >= size
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Read.
@@ -75,6 +86,7 @@ class Worker(ThreadWorker):
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose head has arrived; the rest, if nobody wanted it, gets little time."""
+        conn.sock.ahead = len(conn.parser.unreader.buf.getvalue())
         try:
             return super().handle_request(req, conn)
         finally:

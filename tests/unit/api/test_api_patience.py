@@ -1,0 +1,71 @@
+"""Patience: a client's socket ends its reads when the client's time is up."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from api.patience import Client
+from tests.support import eventually
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, Client]]:
+    """A client, and the server's end of its connection."""
+    far, near = socket.socketpair()
+    client = Client(fileno=near.detach())
+    with far, client:
+        yield far, client
+
+
+def test_what_is_there_is_read(pair: tuple[socket.socket, Client]) -> None:
+    far, client = pair
+    client.allow(5)
+    far.sendall(b"ab")
+    assert client.recv(1) == b"a"
+    assert client.recv(10) == b"b"
+    far.close()
+    assert client.recv(10) == b""
+
+
+def test_silence_ends_in_time(pair: tuple[socket.socket, Client]) -> None:
+    _, client = pair
+    client.allow(0.1)
+    started = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert 0.1 <= time.monotonic() - started < 5
+    assert client.gettimeout() is None
+
+
+def test_an_end_of_gunicorn_s_that_comes_first_counts(pair: tuple[socket.socket, Client]) -> None:
+    _, client = pair
+    client.allow(60)
+    client.settimeout(0.1)
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    assert client.gettimeout() == 0.1
+
+
+def test_bytes_earn_time_and_a_trickle_earns_next_to_none(pair: tuple[socket.socket, Client]) -> None:
+    far, client = pair
+    client.allow(0.1, bytes_per_s=1000)
+    far.sendall(b"x" * 100_000)
+    assert client.recv(1) == b"x"
+    assert client._until - time.monotonic() < 0.11
+    while client._until - time.monotonic() < 50:
+        client.recv(10_000)
+
+
+def test_a_client_has_what_was_read_ahead_and_what_is_queued(pair: tuple[socket.socket, Client]) -> None:
+    far, client = pair
+    client.ahead = 2
+    assert client.has(2)
+    assert not client.has(3)
+    far.sendall(b"abc")
+    assert eventually(lambda: client.has(5))
+    assert not client.has(6)
