@@ -148,6 +148,8 @@ def settings() -> Settings:
     home = Path(os.environ.get("CLAWQ_HOME") or dotenv_values(".env").get("CLAWQ_HOME") or "var")
     try:
         return Settings(_env_file=(home / "stack.env", ".env"))
+    except OSError as exc:
+        raise SettingsError(f"CLAWQ_HOME {home} cannot be used: {exc.strerror}.") from None
     except UnicodeDecodeError as exc:
         raise SettingsError(f"A file of settings is not UTF-8: {exc.reason} at byte {exc.start}.") from None
     except ValidationError as exc:
