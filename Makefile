@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test check lock clean
+.PHONY: help install demo up down test check bench lock clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: install ## Check format, lint, types and the direction of imports
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+bench: install ## Measure throughput and latency beside plain Celery
+	$(VENV)/bin/python -m benchmarks.throughput
 
 lock: install ## Pin what the environment resolves to now
 	$(VENV)/bin/pip-compile --quiet --upgrade --extra=check --extra=test --no-emit-find-links --no-emit-index-url \

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 _AFTER_COMMIT = "clawq.after_commit"
 
-#: Bounds that Postgres keeps.
-_BOUNDS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
+#: Bounds that Postgres keeps. The last one frees rows that a process holds which was stopped in a transaction.
+_BOUNDS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 #: Seconds until we stop waiting for a Postgres that keeps none: one that is stopped, or behind a broken network.
 _ANSWER_S = 12.0
 #: JIT takes half a second to compile a statement that runs for three milliseconds (measured on admission).

@@ -105,9 +105,11 @@ def test_a_worker_that_leaves_hands_back_what_it_cannot_finish(stack: Stack) -> 
 
 
 def test_the_late_result_of_a_stopped_worker_is_refused(stack: Stack) -> None:
-    task_id = stack.submit("python", sleeper(6))
+    # The pid first: asking for it takes a while on a busy machine, and the program must not end meanwhile.
+    pid = eventually(lambda: stack.pid("execution"))
+    task_id = stack.submit("python", sleeper(8))
     stack.wait(task_id, "running")
-    pid = stack.signal("execution", signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
     eventually(lambda: "lease_expired" in stack.events(task_id), timeout=30)
     os.kill(pid, signal.SIGCONT)
     task = stack.wait(task_id)

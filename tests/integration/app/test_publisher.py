@@ -249,7 +249,7 @@ def test_the_pool_of_database_connections_bounds_every_statement() -> None:
             for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "timezone")
         }
     assert shown == {
-        "statement_timeout": "10s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "1min",
+        "statement_timeout": "10s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "10s",
         "timezone": "UTC",
     }  # fmt: skip
     assert app_db.engine() is app_db.engine()

@@ -1,0 +1,122 @@
+"""Where measurements happen: a stack of clawq and workers of plain Celery beside it, on the same Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import redis
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack, and the addresses of what is under it."""
+
+    api_url: str
+    api_key: str
+    database_url: str
+    redis_url: str
+
+    def connect(self) -> HTTPConnection:
+        """A kept connection to the API: the least that a client can cost."""
+        address = urlsplit(self.api_url)
+        return HTTPConnection(address.hostname or "", address.port, timeout=60)
+
+    def call(self, connection: HTTPConnection, method: str, path: str, body: Any = None) -> Any:
+        """One request, which must succeed."""
+        headers = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        content = response.read()
+        if response.status >= 300:
+            raise RuntimeError(f"{method} {path}: {response.status} {content[:300]!r}")
+        return json.loads(content) if content else None
+
+
+@contextmanager
+def stack() -> Iterator[Stack]:
+    """A stack in a temporary home, stopped and removed at the end."""
+    ours = ("CLAWQ_", "DATABASE", "REDIS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    with tempfile.TemporaryDirectory(prefix="clawq-bench-") as home:
+        env = {**clean, "CLAWQ_HOME": home, "CLAWQ_API_PORT": "0", "LOG_LEVEL": "WARNING"}
+        start = [PROGRAMS / "clawq", "up", "--background", "--json"]
+        up = subprocess.run(start, env=env, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+        try:
+            told = json.loads(up.stdout)
+            written = dict(line.split("=", 1) for line in (Path(home) / "stack.env").read_text().splitlines())
+            urls = {name: written[name].strip("'") for name in ("DATABASE_URL", "REDIS_URL")}
+            yield Stack(told["api_url"], told["api_key"], urls["DATABASE_URL"], urls["REDIS_URL"])
+        finally:
+            subprocess.run([PROGRAMS / "clawq", "down"], env=env, cwd=ROOT, check=True)
+
+
+@contextmanager
+def raw_workers(broker: str, slots: tuple[int, ...]) -> Iterator[None]:
+    """Plain Celery workers with thread pools of these sizes, as many processes as there are sizes."""
+    env = {**os.environ, "BENCH_BROKER": broker}
+    command = [PROGRAMS / "celery", "-q", "-A", "benchmarks.raw", "worker", "-P", "threads", "--loglevel", "WARNING"]
+    processes = [
+        subprocess.Popen([*command, "-c", str(size), "-n", f"raw{number}@%h"], env=env, cwd=ROOT)
+        for number, size in enumerate(slots)
+    ]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.wait(30)
+
+
+def other_database(redis_url: str, number: int) -> str:
+    """The URL of another database of the same Redis."""
+    return urlunsplit(urlsplit(redis_url)._replace(path=f"/{number}"))
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    """Wait for a condition, looking every 5 ms."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout_s} s")
+        time.sleep(0.005)
+
+
+def all_ended(database_url: str) -> Callable[[], bool]:
+    """A look at whether every task that is due has ended."""
+    connection = psycopg2.connect(database_url)
+    connection.autocommit = True
+    cursor = connection.cursor()
+
+    def look() -> bool:
+        cursor.execute(
+            "SELECT NOT EXISTS (SELECT FROM tasks WHERE status IN ('queued', 'running')"
+            " OR status = 'pending' AND available_at <= now())"
+        )
+        row = cursor.fetchone()
+        return bool(row and row[0])
+
+    return look
+
+
+def drained(broker: str, queue: str = "celery") -> Callable[[], bool]:
+    """A look at whether plain Celery has taken and acknowledged everything."""
+    client = redis.Redis.from_url(broker)
+    return lambda: not client.llen(queue) and not client.hlen("unacked")
