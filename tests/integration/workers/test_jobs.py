@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,11 +12,10 @@ from sqlalchemy.exc import OperationalError
 from app import db as app_db
 from app import publisher
 from app.db import transaction
-from app.errors import SettingsError
 from app.queues import ADMIT
-from app.settings import settings
 from app.tasks import recover
 from app.tasks.cancel import cancel
+from tests.integration.workers.conftest import OK, FakeSandbox
 from tests.support import (
     a_task,
     envelopes,
@@ -34,7 +31,6 @@ from tests.support import (
     sql,
     status,
 )  # fmt: skip
-from workers import node as node_
 from workers import run as run_
 from workers.gateway import admit_pending
 from workers.handlers import HANDLERS
@@ -43,66 +39,6 @@ from workers.run import run
 from workers.sandbox.spec import Callbacks, SandboxResult, SandboxSpec, Stop, Verdict
 
 CODE: dict[str, Any] = {"task_type": "python", "payload": {"code": "print(1)"}}
-OK = SandboxResult(verdict=Verdict.OK, exit_code=0, stdout="1\n", sandbox="fake")
-
-
-class FakeSandbox:
-    """Runs nothing: `behave` says how each run goes."""
-
-    name = "fake"
-
-    def __init__(self) -> None:
-        self.behave: Callable[[SandboxSpec, Stop, Callbacks], SandboxResult] = lambda *_: OK
-        self.specs: list[SandboxSpec] = []
-
-    def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
-        self.specs.append(spec)
-        callbacks.started(f"box-{spec.name}")
-        return self.behave(spec, stop, callbacks)
-
-    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
-        """Nothing is ever left over."""
-        return []
-
-    def until_stopped(self, _: SandboxSpec, stop: Stop, callbacks: Callbacks) -> SandboxResult:
-        """A program that runs until somebody stops it."""
-        deadline = time.monotonic() + 30
-        while not stop.is_set():
-            assert time.monotonic() < deadline, "nobody stopped the program"
-            callbacks.tick()
-            threading.Event().wait(0.01)
-        return SandboxResult(verdict=Verdict.CANCELLED, sandbox="fake")
-
-
-class NoServer:
-    """Probes are not asked for here, and a real server takes half a second to close."""
-
-    port = 0
-
-    def __init__(self, **_: Any) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@pytest.fixture
-def sandbox() -> FakeSandbox:
-    """Says that all is well until a test says otherwise."""
-    return FakeSandbox()
-
-
-@pytest.fixture
-def worker(clawq: pytest.MonkeyPatch, sandbox: FakeSandbox) -> Iterator[Node]:
-    """An execution worker whose heart beats, with leases of 3 s."""
-    clawq.setattr(node_, "HealthServer", NoServer)
-    clawq.setenv("CLAWQ_LEASE_S", "3")
-    clawq.setenv("CLAWQ_DRAIN_S", "0")
-    settings.cache_clear()
-    this = node_.become("execution@test", ["execution"], lambda: 2)
-    this.__dict__["sandbox"] = sandbox
-    this.start()
-    yield this
-    this.leave()
-    node_._current.clear()
 
 
 def queued(**values: Any) -> str:
@@ -359,52 +295,3 @@ def test_connections_that_were_cut_do_not_cost_the_result(worker: Node, sandbox:
     task_id = queued()
     run([task_id])
     assert status(task_id) == "succeeded"
-
-
-def test_a_worker_registers_beats_and_leaves(worker: Node) -> None:
-    ((name, agent_id, info),) = sql("SELECT name, agent_id, info FROM workers")
-    assert (name, agent_id) == ("execution@test", "execution_agent")
-    assert (info["slots"], info["sandbox"], info["health_port"]) == (2, "fake", worker.server.port)
-    first = scalar("SELECT heartbeat_at FROM workers")
-    eventually(lambda: scalar("SELECT heartbeat_at FROM workers") > first)
-    worker.leave()
-    assert scalar("SELECT count(*) FROM workers") == 0
-    assert scalar("SELECT status FROM agents") == "inactive"
-
-
-@pytest.mark.parametrize(("queues", "agent_type"), [(["execution", "memory"], None), ([], None)])
-def test_a_worker_without_one_role_does_not_start(clawq: pytest.MonkeyPatch, queues: list[str], agent_type) -> None:
-    with pytest.raises(SettingsError, match="one role"):
-        node_.become("w", queues, lambda: 1)
-
-
-def test_an_agent_of_a_name_of_its_own_may_have_instances(clawq: pytest.MonkeyPatch) -> None:
-    clawq.setenv("AGENT_TYPE", "memory")
-    clawq.setenv("AGENT_ID", "elephant")
-    clawq.setenv("CLAWQ_HEALTH_PORT", "0")
-    settings.cache_clear()
-    this = node_.become("w", ["memory"], lambda: 1)
-    assert (this.role, this.agent_id) == ("memory", "elephant")
-    this.server.close()
-    node_._current.clear()
-
-
-def test_a_role_and_a_queue_that_differ_are_refused(clawq: pytest.MonkeyPatch) -> None:
-    clawq.setenv("AGENT_TYPE", "memory")
-    settings.cache_clear()
-    with pytest.raises(SettingsError, match="AGENT_TYPE is memory, but -Q names execution"):
-        node_.become("w", ["execution"], lambda: 1)
-
-
-def test_a_worker_is_not_ready_while_redis_does_not_answer(worker: Node, clawq: pytest.MonkeyPatch) -> None:
-    worker.pulse.connected = True
-    worker.pulse.beat()
-    assert worker._ready()[0]
-    clawq.setattr(publisher, "answers", lambda: False)
-    assert not worker._ready()[0]
-    assert worker._health()[0]
-
-
-def test_outside_a_worker_there_is_no_node(clawq: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="not a worker"):
-        node_.current()
