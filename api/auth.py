@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy.orm import Session
-
 from app import keys
+from app.db import reading
 from app.errors import Forbidden, Unauthorized
+from app.gather import Gather
 from app.keys import Caller
 
 #: The paths that answer without a key; a test holds every other route to a scope.
 OPEN = ("/health", "/ready", "/metrics", "/docs", "/api/v1/openapi.json")
+
+#: Every request asks this; those that ask at the same time share the answer's price.
+_holder_of: Gather[str, Caller] = Gather(keys.authenticate_each, reading)
 
 
 def bearer(header: str | None) -> str:
@@ -20,14 +23,14 @@ def bearer(header: str | None) -> str:
     return key_text.strip()
 
 
-def authenticate(db: Session, key_text: str, scope: str) -> Caller:
+def authenticate(key_text: str, scope: str) -> Caller:
     """The caller, whose key allows `scope`.
 
     Raises:
         Unauthorized: the key is not valid.
         Forbidden: it does not allow this.
     """
-    caller = keys.authenticate(db, key_text)
+    caller = _holder_of(key_text)
     if not caller.may(scope):
         raise Forbidden(f"This needs the scope {scope}; the key has {', '.join(sorted(caller.scopes)) or 'none'}.")
     return caller

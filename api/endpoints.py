@@ -43,7 +43,8 @@ class Endpoint:
         method: the HTTP method; GET answers HEAD as well.
         rule: Flask's pattern, prefix included.
         view: called with those of `db`, `caller`, `body`, `query` and the path's parts that it has parameters for.
-            One that takes `db` runs in the transaction that authenticates its caller; any other opens its own.
+            One that takes `db` runs in a transaction; one whose `db` may be None has it only where the request may be
+            repeated, so that work and record of the answer are one; any other opens its own.
         tag: the chapter of the documentation.
         scope: what the caller's key must allow; None: open to everyone.
         answers: success statuses and their models.
@@ -64,6 +65,11 @@ class Endpoint:
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     takes: frozenset[str]
+    shares_db: bool
+
+    def takes_db(self, *, repeatable: bool) -> bool:
+        """Whether the view is to be called in a transaction, for a request with an Idempotency-Key or one without."""
+        return "db" in self.takes and (repeatable or not self.shares_db)
 
     @property
     def name(self) -> str:
@@ -99,6 +105,7 @@ class Section:
 
         def declare(view: _View) -> _View:
             hints = get_type_hints(view)
+            parameters = inspect.signature(view).parameters
             self.endpoints.append(
                 Endpoint(
                     method=method,
@@ -112,7 +119,8 @@ class Section:
                     media_type=media_type,
                     body=hints.get("body"),
                     query=hints.get("query"),
-                    takes=frozenset(inspect.signature(view).parameters),
+                    takes=frozenset(parameters),
+                    shares_db="db" in parameters and parameters["db"].default is None,
                 )
             )
             return view

@@ -37,25 +37,13 @@ def handle(endpoint: Endpoint, **path: str) -> Response:
     """
     if endpoint.scope is None:
         return _response(endpoint.view(**_arguments(endpoint, path, b"")))
-    key_text = bearer(request.headers.get("Authorization"))
-    with transaction() as db:
-        caller = authenticate(db, key_text, endpoint.scope)
-        g.key_id = caller.key_id
-        if "db" in endpoint.takes and _is_here(endpoint):
-            return _work(endpoint, path, _body(endpoint), db, caller)
+    caller = authenticate(bearer(request.headers.get("Authorization")), endpoint.scope)
+    g.key_id = caller.key_id
     raw = _body(endpoint)
-    if "db" not in endpoint.takes:
+    if not endpoint.takes_db(repeatable="Idempotency-Key" in request.headers):
         return _response(endpoint.view(**_arguments(endpoint, path, raw, caller=caller)))
     with transaction() as db:
         return _work(endpoint, path, raw, db, caller)
-
-
-def _is_here(endpoint: Endpoint) -> bool:
-    """Whether reading the body does not wait: a transaction more would cost a small request a tenth."""
-    if not endpoint.body:
-        return True
-    has = getattr(request.environ.get("gunicorn.socket"), "has", None)
-    return has is not None and request.content_length is not None and has(request.content_length)
 
 
 def _body(endpoint: Endpoint) -> bytes:

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app import cursors
+from app.db import Db
 from app.errors import Conflict, NotFound
 from app.queues import Queue
 from app.settings import settings
@@ -57,7 +58,7 @@ _GOALS = {
 }
 
 
-def heartbeat(db: Session, *, worker: str, agent_id: str, role: str, info: dict[str, Any]) -> None:
+def heartbeat(db: Db, *, worker: str, agent_id: str, role: str, info: dict[str, Any]) -> None:
     """Register a worker and its agent, or say that both still live. `info` is for people."""
     # Two statements: the worker's row refers to the agent's.
     db.execute(_REGISTER_AGENT, {"id": agent_id, "role": role, "goal": _GOALS[Queue(role)]})
@@ -65,7 +66,7 @@ def heartbeat(db: Session, *, worker: str, agent_id: str, role: str, info: dict[
     db.execute(_REGISTER_WORKER, params)
 
 
-def leave(db: Session, worker: str, pid: int) -> None:
+def leave(db: Db, worker: str, pid: int) -> None:
     """Take a worker that ends in order off the list; its agent is inactive if it was the last.
 
     Another process that has taken its name since stays.
@@ -73,12 +74,12 @@ def leave(db: Session, worker: str, pid: int) -> None:
     _sweep(db, worker, pid)
 
 
-def sweep(db: Session) -> list[str]:
+def sweep(db: Db) -> list[str]:
     """Drop workers without a heartbeat for `lease_s`; return the agents that are inactive from now on."""
     return _sweep(db, "", 0)
 
 
-def _sweep(db: Session, leaving: str, pid: int) -> list[str]:
+def _sweep(db: Db, leaving: str, pid: int) -> list[str]:
     params = {"lease_s": settings().lease_s, "roles": list(Queue), "leaving": leaving, "pid": pid}
     retired = list(db.execute(_RETIRE, params).scalars())
     db.execute(_DROP, params)

@@ -1,6 +1,7 @@
 """Database: one engine a process, transactions at the edge, and what has to wait until they committed.
 
-A request or a Celery job opens `transaction()`; the verbs in app/ take `db` first and never commit.
+A request or a Celery job opens a transaction; the verbs in app/ take `db` first and never commit. `transaction()`
+carries models; `statements()` carries only SQL and costs half as much, which counts at thousands of tasks a second.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import Session
 
 from app.settings import settings
 
 log = logging.getLogger(__name__)
+
+#: What verbs take: most need SQL alone, some models.
+Db = Session | Connection
+_Callbacks = dict[Hashable, Callable[[], None]]
 
 _AFTER_COMMIT = "clawq.after_commit"
 
@@ -28,6 +34,9 @@ _AFTER_COMMIT = "clawq.after_commit"
 _BOUNDS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 #: Seconds until we stop waiting for a Postgres that keeps none: one that is stopped, or behind a broken network.
 _ANSWER_S = 12.0
+#: Seconds within which a pooled connection is used again without asking whether it still stands. Less than any restart
+#: of Postgres takes, and under load it saves every transaction a round trip.
+_FRESH_S = 1.0
 #: JIT takes half a second to compile a statement that runs for three milliseconds (measured on admission).
 _OPTIONS = f"{_BOUNDS} -c jit=off -c timezone=UTC"
 
@@ -35,20 +44,40 @@ _OPTIONS = f"{_BOUNDS} -c jit=off -c timezone=UTC"
 @cache
 def engine() -> Engine:
     """The connection pool of this process, opened at first use."""
+    return _create_engine()
+
+
+def _create_engine(**options: Any) -> Engine:
     psycopg2.extensions.set_wait_callback(_wait)
-    return create_engine(
+    made = create_engine(
         settings().require_database_url(),
         # A worker's slots, its heartbeat and its probes; each holds a connection only for a statement or two.
         pool_size=10,
         max_overflow=30,
         pool_timeout=10,
-        # A restarted Postgres would otherwise fail the first use of every pooled connection.
-        pool_pre_ping=True,
         connect_args={
             "options": _OPTIONS,
             "application_name": "clawq",
         },
+        **options,
     )
+
+    @event.listens_for(made, "checkin")
+    def note(_: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(made, "checkout")
+    def ask(connection: Any, record: Any, _: Any) -> None:
+        # A restarted Postgres would otherwise fail the first use of every pooled connection.
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at < _FRESH_S:
+            return
+        try:
+            made.dialect.do_ping(connection)
+        except psycopg2.Error as exc:
+            raise InvalidatePoolError from exc
+
+    return made
 
 
 def _wait(connection: Any) -> None:
@@ -74,17 +103,52 @@ def transaction() -> Iterator[Session]:
         Whatever the block raises, after a rollback; nothing registered is run then.
     """
     with Session(engine(), expire_on_commit=False) as db:
+        callbacks: _Callbacks = {}
+        db.info[_AFTER_COMMIT] = callbacks
         with db.begin():
             yield db
-        callbacks: dict[Hashable, Callable[[], None]] = db.info.pop(_AFTER_COMMIT, {})
+    _run(callbacks)
+
+
+@contextmanager
+def statements() -> Iterator[Connection]:
+    """The same for verbs that need no models."""
+    with engine().connect() as db:
+        callbacks: _Callbacks = {}
+        db.info[_AFTER_COMMIT] = callbacks
+        with db.begin():
+            yield db
+    _run(callbacks)
+
+
+@contextmanager
+def reading() -> Iterator[Connection]:
+    """For single statements that read: no transaction around them, so no BEGIN and COMMIT to wait for."""
+    with _looking().connect() as db:
+        yield db
+
+
+@cache
+def _looking() -> Engine:
+    # An engine of its own: to turn a connection into one that commits by itself, and back, costs more than it saves.
+    return _create_engine(isolation_level="AUTOCOMMIT")
+
+
+def after_commit(db: Db, key: Hashable, callback: Callable[[], None]) -> None:
+    """Run `callback` once `db` has committed; a second one under the same key replaces the first."""
+    db.info[_AFTER_COMMIT][key] = callback
+
+
+def noted(db: Db, key: Hashable) -> Callable[[], None] | None:
+    """The callback that `after_commit` was given under this key in this transaction."""
+    callbacks: _Callbacks = db.info[_AFTER_COMMIT]
+    return callbacks.get(key)
+
+
+def _run(callbacks: _Callbacks) -> None:
     for callback in callbacks.values():
         # The row is committed and the clock repairs what is not sent: a failure here must not reach the client.
         try:
             callback()
         except Exception:
             log.exception("after commit: %s failed", callback)
-
-
-def after_commit(db: Session, key: Hashable, callback: Callable[[], None]) -> None:
-    """Run `callback` once `db` has committed; a second one under the same key replaces the first."""
-    db.info.setdefault(_AFTER_COMMIT, {})[key] = callback

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.db import Db
 from app.errors import IdempotencyInFlight, IdempotencyMismatch
 from schema.keys import Idempotency
 
@@ -76,6 +77,6 @@ def remember(db: Session, request: Request, answer: Answer) -> None:
     )
 
 
-def sweep(db: Session) -> None:
+def sweep(db: Db) -> None:
     """Forget answers older than `KEEP_H` hours."""
     db.execute(_SWEEP, {"hours": KEEP_H})

@@ -7,15 +7,17 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import NullPool, create_engine, func, select, text
 from sqlalchemy.orm import Session
 
 from app import cursors
+from app.db import Db
 from app.errors import NotFound, Unauthorized
 from schema.base import new_id
 from schema.keys import ApiKey
@@ -25,7 +27,7 @@ SCOPES = ("read", "submit", "admin")
 _USABLE = text(
     """
     SELECT id, owner, secret_sha256, scopes FROM api_keys
-    WHERE id = :id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    WHERE id = ANY(:ids) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
     """
 )
 _FORM = re.compile(r"clawq_([0-9a-f]{32})_([A-Za-z0-9_-]{43})")
@@ -69,16 +71,30 @@ def create(
     return key, f"clawq_{key.id}_{secret}"
 
 
-def authenticate(db: Session, key_text: str) -> Caller:
+def authenticate(db: Db, key_text: str) -> Caller:
     """Who holds this key.
 
     Raises:
         Unauthorized: it is malformed, unknown, wrong, expired or revoked; which of these is not said.
     """
-    match = _FORM.fullmatch(key_text)
-    key = db.execute(_USABLE, {"id": match[1]}).one_or_none() if match else None
+    (found,) = authenticate_each(db, [key_text])
+    if isinstance(found, Unauthorized):
+        raise found
+    return found
+
+
+def authenticate_each(db: Db, key_texts: Sequence[str]) -> list[Caller | Unauthorized]:
+    """Who holds each of these keys, or Unauthorized as `authenticate` raises it."""
+    matches = [_FORM.fullmatch(key_text) for key_text in key_texts]
+    ids = list({match[1] for match in matches if match})
+    rows = {row.id: row for row in db.execute(_USABLE, {"ids": ids})} if ids else {}
+    return [_holder(match, rows) for match in matches]
+
+
+def _holder(match: re.Match[str] | None, rows: Mapping[str, Any]) -> Caller | Unauthorized:
+    key = rows.get(match[1]) if match else None
     if match is None or key is None or not hmac.compare_digest(key.secret_sha256, _digest(match[2])):
-        raise Unauthorized("The API key is not valid.")
+        return Unauthorized("The API key is not valid.")
     return Caller(key_id=key.id, owner=key.owner, scopes=frozenset(key.scopes))
 
 

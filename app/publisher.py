@@ -17,11 +17,10 @@ from typing import Any
 import redis
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
-from sqlalchemy.orm import Session
 
 from app import metrics
 from app.celery import celery_app
-from app.db import after_commit
+from app.db import Db, after_commit, noted
 from app.queues import ADMIT, RUN, Queue
 from app.settings import settings
 
@@ -83,10 +82,10 @@ def tell(task_ids: Iterable[str]) -> None:
     _attempt("tell", lambda: client().publish(NEWS, json.dumps(list(task_ids))))
 
 
-def tell_after(db: Session, task_ids: Iterable[str]) -> None:
+def tell_after(db: Db, task_ids: Iterable[str]) -> None:
     """`tell`, once `db` has committed: one notice for everything that its transaction changed."""
-    told: list[str] = db.info.setdefault(_TOLD, [])
-    told.extend(task_ids)
+    earlier = noted(db, _TOLD)
+    told = [*(earlier.args[0] if isinstance(earlier, partial) else ()), *task_ids]
     after_commit(db, _TOLD, partial(tell, told))
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 from celery.beat import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from app import agents, idempotency
-from app.db import transaction
+from app.db import Db, statements
 from app.health import HealthServer
 from app.tasks import recover
 
@@ -30,7 +29,7 @@ _STALL_S = 120
 _ROUNDS = 10
 
 #: In this order: what is overdue is not sent again, what was taken back is rung for.
-_DUTIES: tuple[Callable[[Session], Any], ...] = (
+_DUTIES: tuple[Callable[[Db], Any], ...] = (
     recover.expire,
     recover.take_back,
     recover.redispatch,
@@ -71,11 +70,11 @@ class Clock(Scheduler):
         return age < _STALL_S, {"last_duties_s": round(age, 1)}
 
 
-def _do(duty: Callable[[Session], Any]) -> bool:
+def _do(duty: Callable[[Db], Any]) -> bool:
     """One duty, in transactions of its own; a failure is logged and left to the next tick."""
     for _ in range(_ROUNDS):
         try:
-            with transaction() as db:
+            with statements() as db:
                 done = duty(db)
         except SQLAlchemyError as exc:
             log.warning("%s failed: %s", duty.__name__, exc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import metrics
-from app.db import transaction
+from app.db import statements
 from app.tasks.report import record_container
 from app.tasks.retry import Outcome
 from app.tasks.types import CodePayload
@@ -21,7 +21,7 @@ def run_code(hold: Hold, sandbox: Sandbox) -> Outcome:
     reports = Reports(claim, most_chars=payload.limits.output_kb * 1024)
 
     def started(container_id: str) -> None:
-        with transaction() as db:
+        with statements() as db:
             if not record_container(db, claim.id, claim.attempt, container_id):
                 hold.stop("lost")
 

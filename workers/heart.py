@@ -16,7 +16,7 @@ from typing import Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import transaction
+from app.db import statements
 from app.settings import settings
 from app.tasks import lease
 from app.tasks.claim import Claim
@@ -119,7 +119,7 @@ class Heart:
             self._register()
         if holds:
             ask = lease.heartbeat if beat else lease.look
-            with transaction() as db:
+            with statements() as db:
                 answers = ask(db, [(h.claim.id, h.claim.attempt) for h in holds])
             # Those that have ended since are not lost.
             for hold in self._all():

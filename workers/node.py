@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from app import agents, publisher
-from app.db import transaction
+from app.db import statements
 from app.errors import SettingsError
 from app.health import HealthServer
 from app.queues import Queue
@@ -73,7 +73,7 @@ class Node:
         self.heart.close()
         if self._reaping:
             self._reaping.close()
-        with transaction() as db:
+        with statements() as db:
             agents.leave(db, self.name, os.getpid())
         self.server.close()
 
@@ -85,7 +85,7 @@ class Node:
             "health_port": self.server.port,
             **({"sandbox": self.sandbox.name} if self.role == Queue.EXECUTION else {}),
         }
-        with transaction() as db:
+        with statements() as db:
             agents.heartbeat(db, worker=self.name, agent_id=self.agent_id, role=self.role, info=info)
 
     def _health(self) -> tuple[bool, dict[str, Any]]:

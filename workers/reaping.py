@@ -7,7 +7,7 @@ import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import transaction
+from app.db import statements
 from app.tasks.find import is_open
 from workers.sandbox.spec import Sandbox
 
@@ -41,5 +41,5 @@ class Reaping:
 
 def _is_open(name: str) -> bool:
     task_id, _, attempt = name.rpartition("-")
-    with transaction() as db:
+    with statements() as db:
         return is_open(db, task_id, int(attempt))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.endpoints import PREFIX, Reply, Section
@@ -18,29 +19,35 @@ from api.payloads.tasks import (
     TaskPage,
     TaskQuery,
 )
-from app.db import transaction
+from app.db import reading
 from app.errors import Invalid, NotFound, Problem
+from app.gather import Gather
 from app.keys import Caller
 from app.tasks import find
-from app.tasks.submit import submit
-from schema.tasks import TERMINAL, Task, TaskStatus
+from app.tasks.check import Asked
+from app.tasks.submit import submit, submit_each
+from schema.tasks import TERMINAL, TaskStatus
 
 section = Section("Tasks")
 
 
+#: Single submissions that come at the same time share a transaction.
+_submissions: Gather[Asked, Any] = Gather(submit_each)
+
+
 @section.route("POST", "/tasks", scope="submit", answers={202: TaskOut}, creates=True)
-def submit_task(db: Session, caller: Caller, body: TaskIn) -> Reply:
+def submit_task(caller: Caller, body: TaskIn, db: Session | None = None) -> Reply:
     """Submit a task.
 
     It is stored when this answers, and will be done even if every other part of the system restarts meanwhile.
     """
+    asked = (caller.owner, body.to_new_task())
     try:
-        (task_id,) = submit(db, caller.owner, [body.to_new_task()])
+        task = _submissions(asked) if db is None else _only(submit_each(db, [asked]))
     except (Invalid, NotFound) as exc:
         # There is one task, so its index says nothing.
         raise type(exc)(exc.detail, problems=[Problem(p.loc[1:], p.msg) for p in exc.problems]) from None
-    task = find.get(db, task_id, caller.owner)
-    return Reply(TaskOut.model_validate(task), 202, location=f"{PREFIX}/tasks/{task_id}")
+    return Reply(TaskOut.model_validate(task), 202, location=f"{PREFIX}/tasks/{task.id}")
 
 
 @section.route("POST", "/tasks/batch", scope="submit", answers={202: TaskBatchOut}, creates=True)
@@ -92,12 +99,18 @@ def show_task(task_id: str, caller: Caller, query: TaskQuery) -> Reply:
     return Reply(TaskOut.model_validate(_read(task_id, caller)))
 
 
-def _read(task_id: str, caller: Caller) -> Task:
-    with transaction() as db:
-        return find.get(db, task_id, caller.sees)
+def _only(answers: Sequence[Any]) -> Any:
+    (answer,) = answers
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _read(task_id: str, caller: Caller) -> Any:
+    with reading() as db:
+        return find.see(db, task_id, caller.sees)
 
 
 def _has_ended(task_id: str) -> bool:
-    # The status alone: payload and result can be megabytes, and this is asked often.
-    with transaction() as db:
-        return db.scalar(select(Task.status).where(Task.id == task_id)) in (*TERMINAL, None)
+    with reading() as db:
+        return find.has_ended(db, task_id)

@@ -6,17 +6,15 @@ in Postgres, over a backlog that stays there.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app import publisher
-from app.db import after_commit
+from app.db import Db, after_commit
 from app.queues import Queue
 from app.settings import settings
 from app.tasks.dispatch import Queued, envelopes
@@ -27,21 +25,29 @@ BATCH = 500
 #: Seconds until an envelope that nobody claimed is sent again; later ones back off (recover.py).
 REDISPATCH_S = 30
 
-# One admission at a time, so that counts of what is queued hold until commit.
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('clawq.admit'))")
-_LOAD = text(
+# One admission at a time, so that counts of what is queued hold until commit; each statement here sees what the one
+# before it waited for. The planner would rather fetch and sort all that is pending than walk along the index (27 ms
+# instead of 2 over 30,000), so for the walk sorting is made to look costly. The commit does not wait for the disk: if a
+# crash takes it back, the tasks are pending again, and whoever claims one of them writes this down with the claim.
+_BEGIN = text(
     """
-    SELECT queue, assigned_to, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) AS in_flight
-    FROM tasks WHERE status IN ('queued', 'running') GROUP BY queue, assigned_to
+    SELECT pg_advisory_xact_lock(hashtext('clawq.admit'));
+    SET LOCAL enable_sort = off;
+    SET LOCAL synchronous_commit = off;
+    WITH load AS (
+        SELECT queue, assigned_to, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) AS in_flight
+        FROM tasks WHERE status IN ('queued', 'running') GROUP BY queue, assigned_to
+    )
+    SELECT a.id, a.agent_type, a.configuration,
+           (SELECT coalesce(sum(in_flight), 0)::int FROM load WHERE assigned_to = a.id) AS in_flight,
+           (SELECT jsonb_object_agg(q.queue, q.queued)
+            FROM (SELECT queue, sum(queued) AS queued FROM load GROUP BY queue) AS q) AS queued
+    FROM agents a WHERE a.status = 'active' ORDER BY a.id
     """
 )
-_AGENTS = text("SELECT id, agent_type, configuration FROM agents WHERE status = 'active' ORDER BY id")
 # The head of each owner's line, by priority; then owners take turns. `open` are the agents and roles that take a type
 # now: what nobody takes must not fill the batch and hold up what follows. Each LATERAL is one walk along
-# tasks_idx_admissible; the recursion finds the owners by jumping from one to the next in the same index. The planner
-# would rather fetch and sort all that is pending (27 ms instead of 2 over 30,000), so sorting is made to look costly.
-_WALK = text("SET LOCAL enable_sort = off")
-_END_WALK = text("SET LOCAL enable_sort = on")
+# tasks_idx_admissible; the recursion finds the owners by jumping from one to the next in the same index.
 _CANDIDATES = text(
     """
     WITH RECURSIVE open AS MATERIALIZED (
@@ -73,6 +79,7 @@ _CANDIDATES = text(
 )
 _QUEUE = text(
     """
+    SET LOCAL enable_sort = on;
     WITH n AS (
         SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent)
     ), locked AS (
@@ -108,16 +115,21 @@ class Desk:
         return self.room > 0 and (self.task_types is None or task_type in self.task_types)
 
 
-def admit(db: Session) -> bool:
-    """Queue up to BATCH pending tasks and send their envelopes after commit.
+@dataclass(frozen=True)
+class Admission:
+    """What one round of admission did."""
 
-    Returns:
-        Whether a full batch was considered, so that more may be waiting.
-    """
-    db.execute(_LOCK)
-    load = db.execute(_LOAD).all()
-    room = _room(load)
-    desks = _desks(db, load)
+    #: Tasks that were queued.
+    admitted: int
+    #: Whether a full batch was considered, so that more may be waiting.
+    more: bool
+
+
+def admit(db: Db) -> Admission:
+    """Queue up to BATCH pending tasks and send their envelopes after commit."""
+    agents = db.execute(_BEGIN).all()
+    room = _room(agents)
+    desks = [_desk(row) for row in agents]
     considered = _candidates(db, room, desks)
     picks = assign(considered, room, desks)
     if picks:
@@ -125,7 +137,7 @@ def admit(db: Session) -> bool:
         rows = [Queued(*row) for row in db.execute(_QUEUE, params)]
         after_commit(db, "send", partial(publisher.send, list(envelopes(rows))))
         publisher.tell_after(db, [row.id for row in rows])
-    return len(considered) == BATCH and bool(picks)
+    return Admission(admitted=len(picks), more=len(considered) == BATCH and bool(picks))
 
 
 def assign(candidates: Iterable[Any], room: dict[str, int], desks: Sequence[Desk]) -> dict[str, str]:
@@ -161,21 +173,13 @@ def assign(candidates: Iterable[Any], room: dict[str, int], desks: Sequence[Desk
     return picks
 
 
-def _room(load: Sequence[Any]) -> dict[str, int]:
-    queued: Counter[str] = Counter()
-    for row in load:
-        queued[row.queue] += row.queued
-    return {queue: settings().window - queued[queue] for queue in Queue}
+def _room(agents: Sequence[Any]) -> dict[str, int]:
+    """How many more tasks each queue holds. Without agents there is nobody to admit to."""
+    queued: dict[str, int] = agents[0].queued or {} if agents else {}
+    return {queue: settings().window - queued.get(queue, 0) for queue in Queue}
 
 
-def _desks(db: Session, load: Sequence[Any]) -> list[Desk]:
-    in_flight: Counter[str] = Counter()
-    for row in load:
-        in_flight[row.assigned_to] += row.in_flight
-    return [_desk(row, in_flight[row.id]) for row in db.execute(_AGENTS)]
-
-
-def _desk(row: Any, in_flight: int) -> Desk:
+def _desk(row: Any) -> Desk:
     policy = row.configuration or {}
     types = policy.get("task_types")
     limit = policy.get("max_running")
@@ -183,12 +187,12 @@ def _desk(row: Any, in_flight: int) -> Desk:
         id=row.id,
         agent_type=row.agent_type,
         task_types=None if types is None else frozenset(types),
-        room=float("inf") if limit is None else limit - in_flight,
-        load=in_flight,
+        room=float("inf") if limit is None else limit - row.in_flight,
+        load=row.in_flight,
     )
 
 
-def _candidates(db: Session, room: dict[str, int], desks: Sequence[Desk]) -> Sequence[Any]:
+def _candidates(db: Db, room: dict[str, int], desks: Sequence[Desk]) -> Sequence[Any]:
     manned = {desk.agent_type for desk in desks}
     takers = [(desk, task_type) for desk in desks for task_type in TASK_TYPES if desk.takes(task_type)]
     places = {(True, desk.id, task_type) for desk, task_type in takers}
@@ -200,7 +204,4 @@ def _candidates(db: Session, room: dict[str, int], desks: Sequence[Desk]) -> Seq
         "task_types": [task_type for _, _, task_type in places],
         "limit": BATCH,
     }
-    db.execute(_WALK)
-    found = db.execute(_CANDIDATES, params).all()
-    db.execute(_END_WALK)
-    return found
+    return db.execute(_CANDIDATES, params).all() if params["queues"] else ()

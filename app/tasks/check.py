@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
+from app.db import Db
 from app.errors import Invalid, Problem
 from app.tasks.types import check_payload
 from schema.tasks import Priority, TaskStatus
@@ -36,51 +36,70 @@ class NewTask:
 
 @dataclass(frozen=True)
 class Known:
-    """What the tasks of one request refer to, as far as it exists."""
+    """What tasks refer to, as far as it exists and is their owner's."""
 
-    #: Parent id → status.
-    parents: dict[str, str]
-    #: Session id → status.
-    sessions: dict[str, str]
+    #: (owner, parent id) → status.
+    parents: dict[tuple[str, str], str]
+    #: (owner, session id) → status.
+    sessions: dict[tuple[str, str], str]
     #: Agent id → row with agent_type and configuration.
     agents: dict[str, Any]
 
 
+#: A task and who asks for it.
+Asked = tuple[str, NewTask]
+
 # FOR SHARE: a parent cannot end between our look at it and our commit, so no release is missed.
-_PARENTS = text("SELECT id, status FROM tasks WHERE id = ANY(:ids) AND owner = :owner ORDER BY id FOR SHARE")
-_SESSIONS = text("SELECT id, status FROM sessions WHERE id = ANY(:ids) AND owner = :owner")
+_PARENTS = text(
+    """
+    SELECT owner, id, status FROM tasks
+    WHERE (owner, id) IN (SELECT * FROM unnest(CAST(:owners AS text[]), CAST(:ids AS text[]))) ORDER BY id FOR SHARE
+    """
+)
+_SESSIONS = text(
+    """
+    SELECT owner, id, status FROM sessions
+    WHERE (owner, id) IN (SELECT * FROM unnest(CAST(:owners AS text[]), CAST(:ids AS text[])))
+    """
+)
 _AGENTS = text("SELECT id, agent_type, configuration FROM agents WHERE id = ANY(:ids)")
 
 
-def look_up(db: Session, owner: str, tasks: Sequence[NewTask]) -> Known:
-    """Read what `tasks` refer to, one query a noun, and hold the parents until commit."""
+def look_up(db: Db, asked: Sequence[Asked]) -> Known:
+    """Read what tasks refer to, one query a noun, and hold the parents until commit."""
     return Known(
-        parents={row.id: row.status for row in _rows(db, _PARENTS, {p for t in tasks for p in t.dependencies}, owner)},
-        sessions={row.id: row.status for row in _rows(db, _SESSIONS, {t.session_id for t in tasks}, owner)},
-        agents={row.id: row for row in _rows(db, _AGENTS, {t.assigned_to for t in tasks}, owner)},
+        parents=_statuses(db, _PARENTS, {(owner, p) for owner, task in asked for p in task.dependencies}),
+        sessions=_statuses(db, _SESSIONS, {(owner, task.session_id) for owner, task in asked if task.session_id}),
+        agents=_agents(db, {task.assigned_to for _, task in asked if task.assigned_to}),
     )
 
 
-def missing_of(task: NewTask, known: Known) -> list[Problem]:
+def missing_of(owner: str, task: NewTask, known: Known) -> list[Problem]:
     """What `task` refers to and its owner does not have."""
     missing = [
         Problem(("dependencies", position), f"no task {parent}")
         for position, parent in enumerate(task.dependencies)
-        if parent not in known.parents
+        if (owner, parent) not in known.parents
     ]
-    if task.session_id and task.session_id not in known.sessions:
+    if task.session_id and (owner, task.session_id) not in known.sessions:
         missing.append(Problem(("session_id",), f"no session {task.session_id}"))
     return missing
 
 
-def problems_of(task: NewTask, known: Known) -> list[Problem]:
+def problems_of(owner: str, task: NewTask, known: Known) -> list[Problem]:
     """Everything that keeps `task`, of which nothing is missing, from being accepted."""
-    return [*_payload(task), *_dependencies(task, known), *_session(task, known), *_agent(task, known)]
+    return [*_payload(task), *_dependencies(owner, task, known), *_session(owner, task, known), *_agent(task, known)]
 
 
-def _rows(db: Session, query: Any, ids: set[Any], owner: str) -> Sequence[Any]:
-    wanted = sorted(i for i in ids if i)
-    return db.execute(query, {"ids": wanted, "owner": owner}).all() if wanted else []
+def _statuses(db: Db, query: Any, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    if not wanted:
+        return {}
+    params = {"owners": [owner for owner, _ in wanted], "ids": [id_ for _, id_ in wanted]}
+    return {(row.owner, row.id): row.status for row in db.execute(query, params)}
+
+
+def _agents(db: Db, wanted: set[str]) -> dict[str, Any]:
+    return {row.id: row for row in db.execute(_AGENTS, {"ids": list(wanted)})} if wanted else {}
 
 
 def _payload(task: NewTask) -> Sequence[Problem]:
@@ -91,10 +110,10 @@ def _payload(task: NewTask) -> Sequence[Problem]:
     return ()
 
 
-def _dependencies(task: NewTask, known: Known) -> list[Problem]:
+def _dependencies(owner: str, task: NewTask, known: Known) -> list[Problem]:
     found = []
     for position, parent in enumerate(task.dependencies):
-        status = known.parents[parent]
+        status = known.parents[owner, parent]
         if status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED):
             found.append(Problem(("dependencies", position), f"task {parent} is {status}: it can never be met"))
     if len(set(task.dependencies)) != len(task.dependencies):
@@ -102,10 +121,9 @@ def _dependencies(task: NewTask, known: Known) -> list[Problem]:
     return found
 
 
-def _session(task: NewTask, known: Known) -> list[Problem]:
-    if task.session_id and known.sessions[task.session_id] != "active":
-        return [Problem(("session_id",), f"session {task.session_id} is {known.sessions[task.session_id]}")]
-    return []
+def _session(owner: str, task: NewTask, known: Known) -> list[Problem]:
+    status = known.sessions[owner, task.session_id] if task.session_id else "active"
+    return [] if status == "active" else [Problem(("session_id",), f"session {task.session_id} is {status}")]
 
 
 def _agent(task: NewTask, known: Known) -> list[Problem]:

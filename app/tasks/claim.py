@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app import publisher
-from app.db import after_commit
+from app.db import Db, after_commit
 from app.settings import settings
 from app.tasks.types import TASK_TYPES
 
@@ -60,7 +59,7 @@ class Claim:
     deadline: datetime | None
 
 
-def claim(db: Session, ids: Sequence[str], worker: str) -> list[Claim]:
+def claim(db: Db, ids: Sequence[str], worker: str) -> list[Claim]:
     """Claim those of `ids` that are still queued.
 
     The others (a repeated envelope, a cancelled task, one past its deadline or of a newer version's type) are left

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, case, cast, func, literal, or_, select
+from sqlalchemy import Text, case, cast, func, literal, or_, select, text
 from sqlalchemy.orm import Session
 
 from app import cursors
+from app.db import Db
 from app.errors import NotFound
-from schema.tasks import Attempt, Event, EventKind, Task
+from schema.tasks import TERMINAL, Attempt, Event, EventKind, Task
 
 #: A page ends before its large columns hold more than this; one row there always is.
 MOST_BYTES = 4 * 2**20
+_ROW = text("SELECT * FROM tasks WHERE id = :id")
+_STATUS = text("SELECT status FROM tasks WHERE id = :id")
 _LARGE = ("payload", "result", "description", "error", "dependencies", "labels")
 
 
@@ -44,6 +47,19 @@ def get(db: Session, task_id: str, owner: str | None) -> Task:
     if task is None or (owner is not None and task.owner != owner):
         raise NotFound(f"No task {task_id}.")
     return task
+
+
+def see(db: Db, task_id: str, owner: str | None) -> Any:
+    """The task's row as it stands, for showing. Raises NotFound as `get` does."""
+    row = db.execute(_ROW, {"id": task_id}).one_or_none()
+    if row is None or (owner is not None and row.owner != owner):
+        raise NotFound(f"No task {task_id}.")
+    return row
+
+
+def has_ended(db: Db, task_id: str) -> bool:
+    """Whether the task has ended or is gone. The status alone is read: payload and result can be megabytes."""
+    return db.execute(_STATUS, {"id": task_id}).scalar() in (*TERMINAL, None)
 
 
 def get_many(db: Session, task_ids: Sequence[str]) -> dict[str, Task]:
@@ -89,7 +105,7 @@ def events(
     return list(db.scalars(page)), str(seqs[-1]) if len(keys) > fitting else None
 
 
-def is_open(db: Session, task_id: str, attempt: int) -> bool:
+def is_open(db: Db, task_id: str, attempt: int) -> bool:
     """Whether this attempt has not ended yet."""
     return bool(db.scalar(select(Attempt.ended_at.is_(None)).filter_by(task_id=task_id, attempt=attempt)))
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app import metrics, publisher
-from app.db import after_commit
+from app.db import Db, after_commit
 from app.tasks.claim import Claim
 from app.tasks.release import release
 from app.tasks.retry import Outcome, settle
@@ -54,7 +53,7 @@ _FINISH = text(
 )
 
 
-def finish(db: Session, ended: Sequence[tuple[Claim, Outcome]]) -> set[str]:
+def finish(db: Db, ended: Sequence[tuple[Claim, Outcome]]) -> set[str]:
     """Write how attempts ended, release or skip the children of those that ended for good.
 
     Returns:
@@ -79,7 +78,7 @@ def finish(db: Session, ended: Sequence[tuple[Claim, Outcome]]) -> set[str]:
     return {row.id for row in rows}
 
 
-def after_end(db: Session, ended: Sequence[tuple[str, str]]) -> None:
+def after_end(db: Db, ended: Sequence[tuple[str, str]]) -> None:
     """What every way to end a task owes: its children, the counters, and news for those who watch."""
     release(db, ended)
     if ended:

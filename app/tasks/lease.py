@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
+from app.db import Db
 from app.settings import settings
 
 _LOOK = text(
@@ -40,12 +40,12 @@ class Held:
     overdue: bool
 
 
-def look(db: Session, held: Sequence[Fence]) -> dict[Fence, Held]:
+def look(db: Db, held: Sequence[Fence]) -> dict[Fence, Held]:
     """See which of `held` are still ours and whether they are to stop. One that is missing is lost."""
     return {(row.id, row.attempt): Held(row.cancelled, row.overdue) for row in db.execute(_LOOK, _params(held))}
 
 
-def heartbeat(db: Session, held: Sequence[Fence]) -> dict[Fence, Held]:
+def heartbeat(db: Db, held: Sequence[Fence]) -> dict[Fence, Held]:
     """Extend the leases of `held` by `lease_s` from now, then `look`."""
     db.execute(_EXTEND, {**_params(held), "lease_s": settings().lease_s})
     return look(db, held)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app import metrics, publisher
-from app.db import after_commit
+from app.db import Db, after_commit
 from app.tasks.admit import REDISPATCH_S
 from app.tasks.dispatch import Queued, envelopes
 from app.tasks.finish import after_end
@@ -88,7 +87,7 @@ _ADMISSIBLE = text(
 )
 
 
-def redispatch(db: Session) -> int:
+def redispatch(db: Db) -> int:
     """Send another envelope for queued tasks that nobody claimed in time. Returns how many."""
     rows = [Queued(*row) for row in db.execute(_REDISPATCH, {"batch": BATCH, "redispatch_s": REDISPATCH_S})]
     if rows:
@@ -97,7 +96,7 @@ def redispatch(db: Session) -> int:
     return len(rows)
 
 
-def take_back(db: Session) -> int:
+def take_back(db: Db) -> int:
     """End attempts whose lease has expired; their tasks go back to pending, or end. Returns how many."""
     rows = db.execute(_TAKE_BACK, {"batch": BATCH, "max_infra": MAX_INFRA_FAILURES}).all()
     metrics.LEASES_EXPIRED.inc(len(rows))
@@ -105,14 +104,14 @@ def take_back(db: Session) -> int:
     return len(rows)
 
 
-def expire(db: Session) -> int:
+def expire(db: Db) -> int:
     """Fail tasks that no worker started before their deadline. Returns how many."""
     rows = db.execute(_EXPIRE, {"batch": BATCH}).all()
     after_end(db, [(row.id, row.status) for row in rows])
     return len(rows)
 
 
-def start_due(db: Session) -> bool:
+def start_due(db: Db) -> bool:
     """Ring the gateway if a task is due: a delayed start, a retry, a lost bell. Returns whether it did."""
     due: bool = db.execute(_ADMISSIBLE).scalar_one()
     if due:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app import publisher
-from app.db import after_commit
+from app.db import Db, after_commit
 from schema.tasks import TaskStatus
 
 # Locks in id order, so that two parents that end together cannot wait for each other.
@@ -48,7 +47,7 @@ _SKIP = text(
 )
 
 
-def release(db: Session, ended: Sequence[tuple[str, str]]) -> None:
+def release(db: Db, ended: Sequence[tuple[str, str]]) -> None:
     """Tell the children of tasks that ended; `ended` pairs ids with statuses, pending ones are passed over.
 
     Must be a statement of its own after the one that ended the parents: only a snapshot taken once their rows are

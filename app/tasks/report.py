@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app import publisher
+from app.db import Db
 from schema.tasks import EventKind
 
 _REPORT = text(
@@ -35,7 +35,7 @@ _CONTAINER = text(
 )
 
 
-def report(db: Session, task_id: str, attempt: int, events: Sequence[tuple[EventKind, dict[str, Any]]]) -> bool:
+def report(db: Db, task_id: str, attempt: int, events: Sequence[tuple[EventKind, dict[str, Any]]]) -> bool:
     """Append log and progress events, and move the task's progress to that of the last progress event.
 
     Returns:
@@ -55,7 +55,7 @@ def report(db: Session, task_id: str, attempt: int, events: Sequence[tuple[Event
     return ours
 
 
-def record_container(db: Session, task_id: str, attempt: int, container_id: str) -> bool:
+def record_container(db: Db, task_id: str, attempt: int, container_id: str) -> bool:
     """Note which container or process runs an attempt, before any code is sent to it. False: no longer ours."""
     params = {"id": task_id, "attempt": attempt, "container_id": container_id}
     return db.execute(_CONTAINER, params).first() is not None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app import publisher
-from app.db import after_commit
+from app.db import Db, after_commit
 from app.errors import Invalid, NotFound, Problem
-from app.tasks.check import Known, NewTask, look_up, missing_of, problems_of
+from app.tasks.check import Asked, Known, NewTask, look_up, missing_of, problems_of
 from app.tasks.types import TASK_TYPES
 from schema.base import new_id
 from schema.tasks import TaskStatus
@@ -21,19 +21,21 @@ _INSERT = text(
     WITH t AS (
         INSERT INTO tasks (id, owner, task_type, description, payload, labels, priority, queue, assigned_to, pinned,
                            session_id, dependencies, deps_left, deadline, max_attempts, available_at, last_seq)
-        SELECT n.id, :owner, n.task_type, n.description, n.payload::jsonb, n.labels::jsonb, n.priority, n.queue,
+        SELECT n.id, n.owner, n.task_type, n.description, n.payload::jsonb, n.labels::jsonb, n.priority, n.queue,
                n.assigned_to, n.assigned_to IS NOT NULL, n.session_id, n.dependencies::jsonb, n.deps_left, n.deadline,
                n.max_attempts, now() + n.delay_s * interval '1 second', 1
-        FROM unnest(CAST(:ids AS text[]), CAST(:task_types AS text[]), CAST(:descriptions AS text[]),
-                    CAST(:payloads AS text[]), CAST(:labels AS text[]), CAST(:priorities AS text[]),
-                    CAST(:queues AS text[]), CAST(:assigned AS text[]), CAST(:sessions AS text[]),
-                    CAST(:dependencies AS text[]), CAST(:deps_left AS int[]), CAST(:deadlines AS timestamptz[]),
-                    CAST(:max_attempts AS int[]), CAST(:delays AS float8[]))
-             AS n (id, task_type, description, payload, labels, priority, queue, assigned_to, session_id,
+        FROM unnest(CAST(:ids AS text[]), CAST(:owners AS text[]), CAST(:task_types AS text[]),
+                    CAST(:descriptions AS text[]), CAST(:payloads AS text[]), CAST(:labels AS text[]),
+                    CAST(:priorities AS text[]), CAST(:queues AS text[]), CAST(:assigned AS text[]),
+                    CAST(:sessions AS text[]), CAST(:dependencies AS text[]), CAST(:deps_left AS int[]),
+                    CAST(:deadlines AS timestamptz[]), CAST(:max_attempts AS int[]), CAST(:delays AS float8[]))
+             AS n (id, owner, task_type, description, payload, labels, priority, queue, assigned_to, session_id,
                    dependencies, deps_left, deadline, max_attempts, delay_s)
-        RETURNING id
+        RETURNING *
+    ), e AS (
+        INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
     )
-    INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
+    SELECT * FROM t WHERE :show
     """
 )
 _EDGES = text(
@@ -44,7 +46,7 @@ _EDGES = text(
 )
 
 
-def submit(db: Session, owner: str, tasks: Sequence[NewTask]) -> list[str]:
+def submit(db: Db, owner: str, tasks: Sequence[NewTask]) -> list[str]:
     """Accept `tasks` for `owner`, all or none.
 
     Returns:
@@ -55,26 +57,53 @@ def submit(db: Session, owner: str, tasks: Sequence[NewTask]) -> list[str]:
         Invalid: a task type, payload, parent or agent is not acceptable.
         Each problem's `loc` starts with the index of its task.
     """
-    known = look_up(db, owner, tasks)
-    missing = [Problem((index, *p.loc), p.msg) for index, task in enumerate(tasks) for p in missing_of(task, known)]
-    if missing:
-        raise NotFound("No task was accepted: something that is referred to does not exist.", problems=missing)
-    problems = [Problem((index, *p.loc), p.msg) for index, task in enumerate(tasks) for p in problems_of(task, known)]
-    if problems:
-        raise Invalid("No task was accepted.", problems=problems)
-    ids = [new_id() for _ in tasks]
-    _insert(db, owner, ids, tasks, known)
-    after_commit(db, "ring", publisher.ring)
+    asked = [(owner, task) for task in tasks]
+    known = look_up(db, asked)
+    _check(asked, known)
+    ids = [new_id() for _ in asked]
+    _insert(db, ids, asked, known)
     return ids
 
 
-def _insert(db: Session, owner: str, ids: list[str], tasks: Sequence[NewTask], known: Known) -> None:
-    waits_for = [[p for p in t.dependencies if known.parents[p] != TaskStatus.SUCCEEDED] for t in tasks]
-    db.execute(
+def submit_each(db: Db, asked: Sequence[Asked]) -> list[Any]:
+    """Accept tasks of several callers, each for itself: what is wrong with one does not matter to the others.
+
+    Returns:
+        For each its row, or the NotFound or Invalid that says why there is none, as `submit` raises it for one task.
+    """
+    known = look_up(db, asked)
+    refused: dict[int, Exception] = {}
+    for place, one in enumerate(asked):
+        try:
+            _check([one], known)
+        except (NotFound, Invalid) as exc:
+            refused[place] = exc
+    ids = {place: new_id() for place in range(len(asked)) if place not in refused}
+    rows = _insert(db, list(ids.values()), [asked[place] for place in ids], known, show=True) if ids else {}
+    return [refused.get(place) or rows[ids[place]] for place in range(len(asked))]
+
+
+def _check(asked: Sequence[Asked], known: Known) -> None:
+    missing = [Problem((index, *p.loc), p.msg) for index, one in enumerate(asked) for p in missing_of(*one, known)]
+    if missing:
+        raise NotFound("No task was accepted: something that is referred to does not exist.", problems=missing)
+    problems = [Problem((index, *p.loc), p.msg) for index, one in enumerate(asked) for p in problems_of(*one, known)]
+    if problems:
+        raise Invalid("No task was accepted.", problems=problems)
+
+
+def _insert(db: Db, ids: Sequence[str], asked: Sequence[Asked], known: Known, *, show: bool = False) -> dict[str, Any]:
+    """Write the rows, their first events and their edges. Returns the rows by id, if they are to be shown."""
+    tasks = [task for _, task in asked]
+    waits_for = [
+        [p for p in task.dependencies if known.parents[owner, p] != TaskStatus.SUCCEEDED] for owner, task in asked
+    ]
+    rows = db.execute(
         _INSERT,
         {
-            "owner": owner,
-            "ids": ids,
+            "show": show,
+            "ids": list(ids),
+            "owners": [owner for owner, _ in asked],
             "task_types": [t.task_type for t in tasks],
             "descriptions": [t.description for t in tasks],
             "payloads": [json.dumps(t.payload) for t in tasks],
@@ -89,10 +118,12 @@ def _insert(db: Session, owner: str, ids: list[str], tasks: Sequence[NewTask], k
             "max_attempts": [t.max_attempts for t in tasks],
             "delays": [t.delay_s for t in tasks],
         },
-    )
+    ).all()
     edges = [(parent, child) for child, parents in zip(ids, waits_for, strict=True) for parent in parents]
     if edges:
         db.execute(_EDGES, {"parents": [p for p, _ in edges], "children": [c for _, c in edges]})
+    after_commit(db, "ring", publisher.ring)
+    return {row.id: row for row in rows}
 
 
 def _queue(task: NewTask, known: Known) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
-from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from app import db as app_db
@@ -203,17 +202,3 @@ def test_the_body_of_who_may_not_send_it_is_not_read(
     headers = {"Authorization": f"Bearer {key_text}", "Content-Type": "application/json"}
     refused = client.post("/api/v1/tasks", input_stream=Untouched(b"{}"), headers=headers)
     assert refused.status_code == (403 if scopes else 401)
-
-
-@pytest.mark.parametrize(("is_here", "transactions"), [(True, 1), (False, 2)])
-def test_a_body_that_is_here_costs_no_transaction_more(ada: Caller, is_here: bool, transactions: int) -> None:
-    class Client:
-        def has(self, size: int) -> bool:
-            return is_here
-
-    taken: list[None] = []
-    with app_db.transaction():
-        pass
-    event.listen(app_db.engine(), "checkout", lambda *_: taken.append(None))
-    ada.post("/tasks", ECHO, environ_overrides={"gunicorn.socket": Client()})
-    assert len(taken) == transactions

@@ -115,7 +115,7 @@ def test_a_clock_survives_a_postgres_that_is_away(clock: Clock, clawq: pytest.Mo
     task_id = put("pending")
     sql("UPDATE tasks SET deadline = now()")
     with pytest.MonkeyPatch.context() as outage:
-        outage.setattr(clock_, "transaction", away)
+        outage.setattr(clock_, "statements", away)
         for _ in range(2):
             assert clock.tick() <= 1
         assert clock._done_at == 0

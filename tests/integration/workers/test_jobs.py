@@ -240,7 +240,7 @@ def test_a_lease_that_could_not_be_renewed_is_no_cancel(
         raise OperationalError("SELECT", {}, Exception("connection refused"))
 
     with pytest.MonkeyPatch.context() as outage:
-        outage.setattr("workers.heart.transaction", gone)
+        outage.setattr("workers.heart.statements", gone)
         outage.setattr(worker.heart, "_register", gone)
         finished(job)
     assert (status(task_id), row(task_id).infra_failures) == ("pending", 1)

@@ -61,11 +61,8 @@ def test_bytes_earn_time_and_a_trickle_earns_next_to_none(pair: tuple[socket.soc
         client.recv(10_000)
 
 
-def test_a_client_has_what_was_read_ahead_and_what_is_queued(pair: tuple[socket.socket, Client]) -> None:
+def test_a_client_asks_again_when_its_next_request_is_there(pair: tuple[socket.socket, Client]) -> None:
     far, client = pair
-    client.ahead = 2
-    assert client.has(2)
-    assert not client.has(3)
-    far.sendall(b"abc")
-    assert eventually(lambda: client.has(5))
-    assert not client.has(6)
+    assert not client.asks_again()
+    far.sendall(b"GET")
+    assert eventually(client.asks_again)

@@ -47,7 +47,7 @@ def postgres(environment: pytest.MonkeyPatch) -> Postgres:
 
     environment.setenv("CLAWQ_LEASE_S", "3")
     settings.cache_clear()
-    environment.setattr(heart_, "transaction", no_transaction)
+    environment.setattr(heart_, "statements", no_transaction)
     environment.setattr(heart_.lease, "look", played.look)
     environment.setattr(heart_.lease, "heartbeat", played.heartbeat)
     return played
