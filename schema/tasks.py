@@ -133,6 +133,10 @@ class Task(Base):
     )
 
 
+#: Every column, for statements that must name them.
+TASK_COLUMNS = ", ".join(column.name for column in Task.__table__.columns)
+
+
 class Edge(Base):
     """A child still waits for a parent: `tasks.dependencies` turned round, so that a finish finds whom to release.
 

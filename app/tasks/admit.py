@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import text
-
 from app import publisher
 from app.db import Db, after_commit
+from app.prepared import prepared
 from app.queues import Queue
 from app.settings import settings
 from app.tasks.dispatch import Queued, envelopes
@@ -29,11 +28,9 @@ REDISPATCH_S = 30
 # before it waited for. The planner would rather fetch and sort all that is pending than walk along the index (27 ms
 # instead of 2 over 30,000), so for the walk sorting is made to look costly. The commit does not wait for the disk: if a
 # crash takes it back, the tasks are pending again, and whoever claims one of them writes this down with the claim.
-_BEGIN = text(
+_LOAD = prepared(
+    "admit_load",
     """
-    SELECT pg_advisory_xact_lock(hashtext('clawq.admit'));
-    SET LOCAL enable_sort = off;
-    SET LOCAL synchronous_commit = off;
     WITH load AS (
         SELECT queue, assigned_to, count(*) FILTER (WHERE status = 'queued') AS queued, count(*) AS in_flight
         FROM tasks WHERE status IN ('queued', 'running') GROUP BY queue, assigned_to
@@ -43,12 +40,18 @@ _BEGIN = text(
            (SELECT jsonb_object_agg(q.queue, q.queued)
             FROM (SELECT queue, sum(queued) AS queued FROM load GROUP BY queue) AS q) AS queued
     FROM agents a WHERE a.status = 'active' ORDER BY a.id
-    """
+    """,
+    before="""
+    SELECT pg_advisory_xact_lock(hashtext('clawq.admit'));
+    SET LOCAL enable_sort = off;
+    SET LOCAL synchronous_commit = off;
+    """,
 )
 # The head of each owner's line, by priority; then owners take turns. `open` are the agents and roles that take a type
 # now: what nobody takes must not fill the batch and hold up what follows. Each LATERAL is one walk along
 # tasks_idx_admissible; the recursion finds the owners by jumping from one to the next in the same index.
-_CANDIDATES = text(
+_CANDIDATES = prepared(
+    "admit_candidates",
     """
     WITH RECURSIVE open AS MATERIALIZED (
         SELECT * FROM unnest(CAST(:pinned AS bool[]), CAST(:places AS text[]), CAST(:task_types AS text[]))
@@ -75,11 +78,11 @@ _CANDIDATES = text(
         WHERE o.owner IS NOT NULL
     )
     SELECT id, queue, task_type, assigned_to FROM heads ORDER BY priority_rank, turn, available_at, id LIMIT :limit
-    """
+    """,
 )
-_QUEUE = text(
+_QUEUE = prepared(
+    "admit_queue",
     """
-    SET LOCAL enable_sort = on;
     WITH n AS (
         SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent)
     ), locked AS (
@@ -96,7 +99,8 @@ _QUEUE = text(
         SELECT id, last_seq, 'queued', round, attempt, jsonb_build_object('queue', queue, 'agent', assigned_to) FROM u
     )
     SELECT id, queue, task_type, payload_bytes FROM u
-    """
+    """,
+    before="SET LOCAL enable_sort = on;",
 )
 
 
@@ -127,7 +131,7 @@ class Admission:
 
 def admit(db: Db) -> Admission:
     """Queue up to BATCH pending tasks and send their envelopes after commit."""
-    agents = db.execute(_BEGIN).all()
+    agents = db.execute(_LOAD).all()
     room = _room(agents)
     desks = [_desk(row) for row in agents]
     considered = _candidates(db, room, desks)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
-
 from app import publisher
 from app.db import Db, after_commit
+from app.prepared import prepared
 from app.settings import settings
 from app.tasks.types import TASK_TYPES
 
 # FOR UPDATE waits: SKIP LOCKED would drop the envelope of a row that is locked for a millisecond. Here and in the other
 # verbs over many ids, the state is looked at in the locked rows, not in a WHERE of the tasks: with the statistics of a
 # moment ago the planner would take the index on status, and compare every id with every row in that state.
-_CLAIM = text(
+_CLAIM = prepared(
+    "claim",
     """
     WITH locked AS (
         SELECT id, status FROM tasks WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
@@ -39,7 +39,7 @@ _CLAIM = text(
     SELECT id, attempt, task_type, payload, failures, infra_failures, max_attempts, deadline,
            EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND available_at <= now()) AS backlog
     FROM u
-    """
+    """,
 )
 
 

@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, case, cast, func, literal, or_, select, text
+from sqlalchemy import Text, case, cast, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app import cursors
 from app.db import Db
 from app.errors import NotFound
-from schema.tasks import TERMINAL, Attempt, Event, EventKind, Task
+from app.prepared import prepared
+from schema.tasks import TASK_COLUMNS, TERMINAL, Attempt, Event, EventKind, Task
 
 #: A page ends before its large columns hold more than this; one row there always is.
 MOST_BYTES = 4 * 2**20
-_ROW = text("SELECT * FROM tasks WHERE id = :id")
-_STATUS = text("SELECT status FROM tasks WHERE id = :id")
+_ROW = prepared("task", f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = :id")  # noqa: S608
+_STATUS = prepared("task_status", "SELECT status FROM tasks WHERE id = :id")
 _LARGE = ("payload", "result", "description", "error", "dependencies", "labels")
 
 

@@ -6,16 +6,16 @@ import json
 from collections.abc import Sequence
 from functools import partial
 
-from sqlalchemy import text
-
 from app import metrics, publisher
 from app.db import Db, after_commit
+from app.prepared import prepared
 from app.tasks.claim import Claim
 from app.tasks.release import release
 from app.tasks.retry import Outcome, settle
 
 # A cancel that came while the program was failing wins over another try; a success stands.
-_FINISH = text(
+_FINISH = prepared(
+    "finish",
     """
     WITH n AS (
         SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:attempts AS int[]), CAST(:statuses AS text[]),
@@ -49,7 +49,7 @@ _FINISH = text(
         FROM u
     )
     SELECT id, status FROM u
-    """
+    """,
 )
 
 

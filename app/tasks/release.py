@@ -8,10 +8,12 @@ from sqlalchemy import text
 
 from app import publisher
 from app.db import Db, after_commit
+from app.prepared import prepared
 from schema.tasks import TaskStatus
 
 # Locks in id order, so that two parents that end together cannot wait for each other.
-_RELEASE = text(
+_RELEASE = prepared(
+    "release",
     """
     WITH gone AS (
         DELETE FROM edges WHERE parent_id = ANY(:parents) RETURNING child_id
@@ -23,7 +25,7 @@ _RELEASE = text(
     UPDATE tasks t SET deps_left = t.deps_left - k.parents, updated_at = now()
     FROM locked JOIN k USING (id) WHERE t.id = locked.id
     RETURNING t.deps_left
-    """
+    """,
 )
 _SKIP = text(
     """

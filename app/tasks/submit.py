@@ -11,13 +11,15 @@ from sqlalchemy import text
 from app import publisher
 from app.db import Db, after_commit
 from app.errors import Invalid, NotFound, Problem
+from app.prepared import prepared
 from app.tasks.check import Asked, Known, NewTask, look_up, missing_of, problems_of
 from app.tasks.types import TASK_TYPES
 from schema.base import new_id
-from schema.tasks import TaskStatus
+from schema.tasks import TASK_COLUMNS, TaskStatus
 
-_INSERT = text(
-    """
+_INSERT = prepared(
+    "submit",
+    f"""
     WITH t AS (
         INSERT INTO tasks (id, owner, task_type, description, payload, labels, priority, queue, assigned_to, pinned,
                            session_id, dependencies, deps_left, deadline, max_attempts, available_at, last_seq)
@@ -35,8 +37,8 @@ _INSERT = text(
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
     )
-    SELECT * FROM t WHERE :show
-    """
+    SELECT {TASK_COLUMNS} FROM t WHERE :show
+    """,  # noqa: S608
 )
 _EDGES = text(
     """
