@@ -56,12 +56,12 @@ _CANDIDATES = prepared(
     WITH RECURSIVE open AS MATERIALIZED (
         SELECT * FROM unnest(CAST(:pinned AS bool[]), CAST(:places AS text[]), CAST(:task_types AS text[]))
     ), owners AS (
-        SELECT q.queue, (SELECT min(owner) FROM tasks WHERE status = 'pending' AND deps_left = 0
-                         AND queue = q.queue) AS owner
+        SELECT q.queue, (SELECT owner FROM tasks WHERE status = 'pending' AND deps_left = 0
+                         AND queue = q.queue ORDER BY owner LIMIT 1) AS owner
         FROM unnest(CAST(:queues AS text[])) AS q (queue)
         UNION ALL
-        SELECT o.queue, (SELECT min(owner) FROM tasks WHERE status = 'pending' AND deps_left = 0
-                         AND queue = o.queue AND owner > o.owner)
+        SELECT o.queue, (SELECT owner FROM tasks WHERE status = 'pending' AND deps_left = 0
+                         AND queue = o.queue AND owner > o.owner ORDER BY owner LIMIT 1)
         FROM owners o WHERE o.owner IS NOT NULL
     ), heads AS (
         SELECT t.*, row_number() OVER (PARTITION BY t.queue, t.owner, t.priority_rank
