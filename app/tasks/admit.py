@@ -83,15 +83,15 @@ _CANDIDATES = prepared(
 _QUEUE = prepared(
     "admit_queue",
     """
-    WITH n AS (
-        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent)
-    ), locked AS (
-        SELECT id, status FROM tasks WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+    WITH locked AS (
+        SELECT t.id, t.status, n.agent
+        FROM unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent) JOIN tasks t USING (id)
+        ORDER BY t.id FOR UPDATE OF t
     ), u AS (
         UPDATE tasks t
-        SET status = 'queued', assigned_to = n.agent, dispatches = 1, last_dispatched_at = now(),
+        SET status = 'queued', assigned_to = locked.agent, dispatches = 1, last_dispatched_at = now(),
             next_dispatch_at = now() + :redispatch_s * interval '1 second', last_seq = last_seq + 1, updated_at = now()
-        FROM locked JOIN n USING (id) WHERE t.id = locked.id AND locked.status = 'pending'
+        FROM locked WHERE t.id = locked.id AND locked.status = 'pending'
         RETURNING t.id, t.queue, t.task_type, pg_column_size(t.payload) AS payload_bytes, t.last_seq,
                   t.round, t.attempt, t.assigned_to
     ), e AS (

@@ -17,13 +17,14 @@ from app.tasks.retry import Outcome, settle
 _FINISH = prepared(
     "finish",
     """
-    WITH n AS (
-        SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:attempts AS int[]), CAST(:statuses AS text[]),
-                             CAST(:outcomes AS text[]), CAST(:results AS text[]), CAST(:errors AS text[]),
-                             CAST(:failures AS int[]), CAST(:infra_failures AS int[]), CAST(:delays AS float8[]))
-            AS n (id, attempt, status, outcome, result, error, failures, infra_failures, delay_s)
-    ), locked AS (
-        SELECT id, attempt, status FROM tasks WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+    WITH locked AS (
+        SELECT t.id, t.status AS was, n.*
+        FROM unnest(CAST(:ids AS text[]), CAST(:attempts AS int[]), CAST(:statuses AS text[]),
+                    CAST(:outcomes AS text[]), CAST(:results AS text[]), CAST(:errors AS text[]),
+                    CAST(:failures AS int[]), CAST(:infra_failures AS int[]), CAST(:delays AS float8[]))
+             AS n (task_id, attempt, status, outcome, result, error, failures, infra_failures, delay_s)
+        JOIN tasks t ON t.id = n.task_id AND t.attempt = n.attempt
+        ORDER BY t.id FOR UPDATE OF t
     ), u AS (
         UPDATE tasks t SET
             status = CASE WHEN n.status = 'pending' AND t.cancel_requested_at IS NOT NULL THEN 'cancelled'
@@ -35,7 +36,7 @@ _FINISH = prepared(
             available_at = now() + n.delay_s * interval '1 second',
             assigned_to = CASE WHEN n.status <> 'pending' OR pinned THEN assigned_to END,
             lease_owner = NULL, lease_until = NULL, last_seq = last_seq + 1, updated_at = now()
-        FROM locked JOIN n USING (id, attempt) WHERE t.id = locked.id AND locked.status = 'running'
+        FROM locked n WHERE t.id = n.id AND n.was = 'running'
         RETURNING t.id, t.attempt, t.round, t.status, t.last_seq, n.outcome, n.error, n.delay_s
     ), a AS (
         UPDATE attempts a SET ended_at = now(), outcome = u.outcome, error = u.error

@@ -20,10 +20,10 @@ _RELEASE = prepared(
     ), k AS (
         SELECT child_id AS id, count(*) AS parents FROM gone GROUP BY child_id
     ), locked AS (
-        SELECT id FROM tasks WHERE id IN (SELECT id FROM k) ORDER BY id FOR UPDATE
+        SELECT t.id, k.parents FROM k JOIN tasks t USING (id) ORDER BY t.id FOR UPDATE OF t
     )
-    UPDATE tasks t SET deps_left = t.deps_left - k.parents, updated_at = now()
-    FROM locked JOIN k USING (id) WHERE t.id = locked.id
+    UPDATE tasks t SET deps_left = t.deps_left - locked.parents, updated_at = now()
+    FROM locked WHERE t.id = locked.id
     RETURNING t.deps_left
     """,
 )
