@@ -43,8 +43,9 @@ class Endpoint:
         method: the HTTP method; GET answers HEAD as well.
         rule: Flask's pattern, prefix included.
         view: called with those of `db`, `caller`, `body`, `query` and the path's parts that it has parameters for.
-            One that takes `db` runs in a transaction; one whose `db` may be None has it only where the request may be
-            repeated, so that work and record of the answer are one; any other opens its own.
+            One that takes `db` runs in a transaction; any other opens its own. One whose `db` may be None shares a
+            transaction with others, in a statement that looks at the key again; it is given one of its own only where
+            the request may be repeated, so that the work and the record of the answer are one.
         tag: the chapter of the documentation.
         scope: what the caller's key must allow; None: open to everyone.
         answers: success statuses and their models.

@@ -37,7 +37,8 @@ def handle(endpoint: Endpoint, **path: str) -> Response:
     """
     if endpoint.scope is None:
         return _response(endpoint.view(**_arguments(endpoint, path, b"")))
-    caller = authenticate(bearer(request.headers.get("Authorization")), endpoint.scope)
+    key_text = bearer(request.headers.get("Authorization"))
+    caller = authenticate(key_text, endpoint.scope, fenced=endpoint.shares_db)
     g.key_id = caller.key_id
     raw = _body(endpoint)
     if not endpoint.takes_db(repeatable="Idempotency-Key" in request.headers):

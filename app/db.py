@@ -39,8 +39,8 @@ _ANSWER_S = 12.0
 #: of Postgres takes, and under load it saves every transaction a round trip.
 _FRESH_S = 1.0
 #: JIT takes half a second to compile a statement that runs for three milliseconds (measured on admission). What is
-#: prepared is planned once, for any parameters (prepared.py), perhaps while a table is nearly empty: so that such a plan
-#: still holds when it has grown, tables are read by their indexes where there is one.
+#: prepared is planned once, for any parameters (prepared.py), perhaps while a table is nearly empty: so that the plan
+#: still holds when it has grown, tables are read by an index where there is one.
 _OPTIONS = f"{_BOUNDS} -c timezone=UTC -c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
 
 

@@ -24,13 +24,14 @@ from schema.base import new_id
 from schema.keys import ApiKey
 
 SCOPES = ("read", "submit", "admin")
+#: What is said to whoever holds a key that is no good, whatever is wrong with it.
+BAD_KEY = "The API key is not valid."
+#: A condition on a row of api_keys: whether the key may still be used.
+USABLE = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"
 # Every request asks this, and text costs a third of what the same through the models does.
 _USABLE = prepared(
     "authenticate",
-    """
-    SELECT id, owner, secret_sha256, scopes FROM api_keys
-    WHERE id = ANY(:ids) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-    """,
+    f"SELECT id, owner, secret_sha256, scopes FROM api_keys WHERE id = ANY(:ids) AND {USABLE}",  # noqa: S608
 )
 _FORM = re.compile(r"clawq_([0-9a-f]{32})_([A-Za-z0-9_-]{43})")
 
@@ -96,7 +97,7 @@ def authenticate_each(db: Db, key_texts: Sequence[str]) -> list[Caller | Unautho
 def _holder(match: re.Match[str] | None, rows: Mapping[str, Any]) -> Caller | Unauthorized:
     key = rows.get(match[1]) if match else None
     if match is None or key is None or not hmac.compare_digest(key.secret_sha256, _digest(match[2])):
-        return Unauthorized("The API key is not valid.")
+        return Unauthorized(BAD_KEY)
     return Caller(key_id=key.id, owner=key.owner, scopes=frozenset(key.scopes))
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -20,33 +19,31 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 import redis
 
+from benchmarks.client import Client
+
 ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack, and the addresses of what is under it."""
+    """A running stack, the addresses of what is under it, and the pid of each of its processes by role."""
 
     api_url: str
     api_key: str
     database_url: str
     redis_url: str
+    pids: dict[str, int]
 
-    def connect(self) -> HTTPConnection:
-        """A kept connection to the API: the least that a client can cost."""
-        address = urlsplit(self.api_url)
-        return HTTPConnection(address.hostname or "", address.port, timeout=60)
+    def client(self) -> Client:
+        """A client with the first key."""
+        return Client(self.api_url, self.api_key)
 
-    def call(self, connection: HTTPConnection, method: str, path: str, body: Any = None) -> Any:
-        """One request, which must succeed."""
-        headers = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
-        response = connection.getresponse()
-        content = response.read()
-        if response.status >= 300:
-            raise RuntimeError(f"{method} {path}: {response.status} {content[:300]!r}")
-        return json.loads(content) if content else None
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows that a query returns."""
+        with psycopg2.connect(self.database_url) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
 
 
 @contextmanager
@@ -56,28 +53,32 @@ def stack() -> Iterator[Stack]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with tempfile.TemporaryDirectory(prefix="clawq-bench-") as home:
         env = {**clean, "CLAWQ_HOME": home, "CLAWQ_API_PORT": "0", "LOG_LEVEL": "WARNING"}
-        start = [PROGRAMS / "clawq", "up", "--background", "--json"]
-        up = subprocess.run(start, env=env, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+
+        def clawq(*argv: str) -> str:
+            command = [PROGRAMS / "clawq", *argv]
+            return subprocess.run(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+        told = json.loads(clawq("up", "--background", "--json"))
         try:
-            told = json.loads(up.stdout)
             written = dict(line.split("=", 1) for line in (Path(home) / "stack.env").read_text().splitlines())
             urls = {name: written[name].strip("'") for name in ("DATABASE_URL", "REDIS_URL")}
-            yield Stack(told["api_url"], told["api_key"], urls["DATABASE_URL"], urls["REDIS_URL"])
+            pids = {p["role"]: p["pid"] for p in json.loads(clawq("status", "--json"))["processes"]}
+            yield Stack(told["api_url"], told["api_key"], urls["DATABASE_URL"], urls["REDIS_URL"], pids)
         finally:
-            subprocess.run([PROGRAMS / "clawq", "down"], env=env, cwd=ROOT, check=True)
+            clawq("down")
 
 
 @contextmanager
-def raw_workers(broker: str, slots: tuple[int, ...]) -> Iterator[None]:
-    """Plain Celery workers with thread pools of these sizes, as many processes as there are sizes."""
-    env = {**os.environ, "BENCH_BROKER": broker}
+def raw_workers(broker: str, slots: tuple[int, ...]) -> Iterator[dict[str, int]]:
+    """Plain Celery workers, one with a thread pool of each of these sizes. Yields their pids by name."""
+    env = {**os.environ, "BENCH_BROKER": broker, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
     command = [PROGRAMS / "celery", "-q", "-A", "benchmarks.raw", "worker", "-P", "threads", "--loglevel", "WARNING"]
     processes = [
         subprocess.Popen([*command, "-c", str(size), "-n", f"raw{number}@%h"], env=env, cwd=ROOT)
         for number, size in enumerate(slots)
     ]
     try:
-        yield
+        yield {f"worker {number + 1}": process.pid for number, process in enumerate(processes)}
     finally:
         for process in processes:
             process.send_signal(signal.SIGTERM)

@@ -45,7 +45,7 @@ class TaskIn(In):
 
     def to_new_task(self) -> NewTask:
         """The same in app's words."""
-        return NewTask(**dict(self))
+        return NewTask(**self.__dict__)
 
 
 class TaskBatchIn(In):

@@ -24,7 +24,7 @@ from app.errors import Invalid, NotFound, Problem
 from app.gather import Gather
 from app.keys import Caller
 from app.tasks import find
-from app.tasks.check import Asked
+from app.tasks.check import NewTask
 from app.tasks.submit import submit, submit_each
 from schema.tasks import TERMINAL, TaskStatus
 
@@ -32,7 +32,7 @@ section = Section("Tasks")
 
 
 #: Single submissions that come at the same time share a transaction.
-_submissions: Gather[Asked, Any] = Gather(submit_each)
+_submissions: Gather[tuple[Caller, NewTask], Any] = Gather(submit_each)
 
 
 @section.route("POST", "/tasks", scope="submit", answers={202: TaskOut}, creates=True)
@@ -41,13 +41,13 @@ def submit_task(caller: Caller, body: TaskIn, db: Session | None = None) -> Repl
 
     It is stored when this answers, and will be done even if every other part of the system restarts meanwhile.
     """
-    asked = (caller.owner, body.to_new_task())
+    call = (caller, body.to_new_task())
     try:
-        task = _submissions(asked) if db is None else _only(submit_each(db, [asked]))
+        task = _submissions(call) if db is None else _only(submit_each(db, [call]))
     except (Invalid, NotFound) as exc:
         # There is one task, so its index says nothing.
         raise type(exc)(exc.detail, problems=[Problem(p.loc[1:], p.msg) for p in exc.problems]) from None
-    return Reply(TaskOut.model_validate(task), 202, location=f"{PREFIX}/tasks/{task.id}")
+    return Reply(TaskOut.model_validate(task._asdict()), 202, location=f"{PREFIX}/tasks/{task.id}")
 
 
 @section.route("POST", "/tasks/batch", scope="submit", answers={202: TaskBatchOut}, creates=True)

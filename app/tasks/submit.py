@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from app import publisher
 from app.db import Db, after_commit
-from app.errors import Invalid, NotFound, Problem
+from app.errors import Invalid, NotFound, Problem, Unauthorized
+from app.keys import BAD_KEY, USABLE, Caller
 from app.prepared import prepared
 from app.tasks.check import Asked, Known, NewTask, look_up, missing_of, problems_of
 from app.tasks.types import TASK_TYPES
@@ -26,13 +27,14 @@ _INSERT = prepared(
         SELECT n.id, n.owner, n.task_type, n.description, n.payload::jsonb, n.labels::jsonb, n.priority, n.queue,
                n.assigned_to, n.assigned_to IS NOT NULL, n.session_id, n.dependencies::jsonb, n.deps_left, n.deadline,
                n.max_attempts, now() + n.delay_s * interval '1 second', 1
-        FROM unnest(CAST(:ids AS text[]), CAST(:owners AS text[]), CAST(:task_types AS text[]),
+        FROM unnest(CAST(:keys AS text[]), CAST(:ids AS text[]), CAST(:owners AS text[]), CAST(:task_types AS text[]),
                     CAST(:descriptions AS text[]), CAST(:payloads AS text[]), CAST(:labels AS text[]),
                     CAST(:priorities AS text[]), CAST(:queues AS text[]), CAST(:assigned AS text[]),
                     CAST(:sessions AS text[]), CAST(:dependencies AS text[]), CAST(:deps_left AS int[]),
                     CAST(:deadlines AS timestamptz[]), CAST(:max_attempts AS int[]), CAST(:delays AS float8[]))
-             AS n (id, owner, task_type, description, payload, labels, priority, queue, assigned_to, session_id,
+             AS n (key_id, id, owner, task_type, description, payload, labels, priority, queue, assigned_to, session_id,
                    dependencies, deps_left, deadline, max_attempts, delay_s)
+        WHERE n.key_id IS NULL OR EXISTS (SELECT FROM api_keys WHERE id = n.key_id AND {USABLE})
         RETURNING *
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
@@ -67,12 +69,15 @@ def submit(db: Db, owner: str, tasks: Sequence[NewTask]) -> list[str]:
     return ids
 
 
-def submit_each(db: Db, asked: Sequence[Asked]) -> list[Any]:
+def submit_each(db: Db, calls: Sequence[tuple[Caller, NewTask]]) -> list[Any]:
     """Accept tasks of several callers, each for itself: what is wrong with one does not matter to the others.
 
+    A task is only written while its caller's key is good, so callers need not have been looked up in this transaction.
+
     Returns:
-        For each its row, or the NotFound or Invalid that says why there is none, as `submit` raises it for one task.
+        For each its row, or why there is none: Unauthorized, or NotFound or Invalid as `submit` raises it for one task.
     """
+    asked = [(caller.owner, task) for caller, task in calls]
     known = look_up(db, asked)
     refused: dict[int, Exception] = {}
     for place, one in enumerate(asked):
@@ -81,8 +86,9 @@ def submit_each(db: Db, asked: Sequence[Asked]) -> list[Any]:
         except (NotFound, Invalid) as exc:
             refused[place] = exc
     ids = {place: new_id() for place in range(len(asked)) if place not in refused}
-    rows = _insert(db, list(ids.values()), [asked[place] for place in ids], known, show=True) if ids else {}
-    return [refused.get(place) or rows[ids[place]] for place in range(len(asked))]
+    keys = [calls[place][0].key_id for place in ids]
+    rows = _insert(db, list(ids.values()), [asked[place] for place in ids], known, keys) if ids else {}
+    return [refused.get(place) or rows.get(ids[place]) or Unauthorized(BAD_KEY) for place in range(len(asked))]
 
 
 def _check(asked: Sequence[Asked], known: Known) -> None:
@@ -94,8 +100,10 @@ def _check(asked: Sequence[Asked], known: Known) -> None:
         raise Invalid("No task was accepted.", problems=problems)
 
 
-def _insert(db: Db, ids: Sequence[str], asked: Sequence[Asked], known: Known, *, show: bool = False) -> dict[str, Any]:
-    """Write the rows, their first events and their edges. Returns the rows by id, if they are to be shown."""
+def _insert(
+    db: Db, ids: Sequence[str], asked: Sequence[Asked], known: Known, keys: list[str] | None = None
+) -> dict[str, Any]:
+    """Write rows, first events and edges. With `keys`: where the key is good, and the rows are returned by id."""
     tasks = [task for _, task in asked]
     waits_for = [
         [p for p in task.dependencies if known.parents[owner, p] != TaskStatus.SUCCEEDED] for owner, task in asked
@@ -103,7 +111,8 @@ def _insert(db: Db, ids: Sequence[str], asked: Sequence[Asked], known: Known, *,
     rows = db.execute(
         _INSERT,
         {
-            "show": show,
+            "show": bool(keys),
+            "keys": keys or [None] * len(ids),
             "ids": list(ids),
             "owners": [owner for owner, _ in asked],
             "task_types": [t.task_type for t in tasks],
@@ -121,11 +130,17 @@ def _insert(db: Db, ids: Sequence[str], asked: Sequence[Asked], known: Known, *,
             "delays": [t.delay_s for t in tasks],
         },
     ).all()
-    edges = [(parent, child) for child, parents in zip(ids, waits_for, strict=True) for parent in parents]
+    written = {row.id: row for row in rows}
+    edges = [
+        (parent, child)
+        for child, parents in zip(ids, waits_for, strict=True)
+        for parent in parents
+        if not keys or child in written
+    ]
     if edges:
         db.execute(_EDGES, {"parents": [p for p, _ in edges], "children": [c for _, c in edges]})
     after_commit(db, "ring", publisher.ring)
-    return {row.id: row for row in rows}
+    return written
 
 
 def _queue(task: NewTask, known: Known) -> str:

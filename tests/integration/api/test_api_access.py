@@ -52,6 +52,17 @@ def test_a_key_that_is_wrong_expired_or_revoked_is_no_key(ada: Caller, admin: Ca
     assert ada.get("/tasks", status=401)
 
 
+@pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now()"])
+def test_who_is_known_writes_nothing_from_the_moment_on_that_the_key_is_no_good(ada: Caller, change: str) -> None:
+    parent = ada.post("/tasks", ECHO)["id"]
+    support.sql(f"UPDATE api_keys SET {change}")
+    for task in (ECHO, {**ECHO, "dependencies": [parent]}):
+        assert ada.post("/tasks", task, status=401)["code"] == "unauthorized"
+    assert support.scalar("SELECT count(*) FROM tasks") == 1
+    assert support.scalar("SELECT count(*) FROM events WHERE task_id <> :id", id=parent) == 0
+    assert support.scalar("SELECT count(*) FROM edges") == 0
+
+
 @pytest.mark.parametrize("path", ["", "/events", "/logs", "/attempts", "/explain"])
 def test_another_owner_s_task_is_not_there_to_read(ada: Caller, bob: Caller, admin: Caller, path: str) -> None:
     task_id = ada.post("/tasks", ECHO)["id"]
