@@ -108,11 +108,12 @@ def _insert(
     waits_for = [
         [p for p in task.dependencies if known.parents[owner, p] != TaskStatus.SUCCEEDED] for owner, task in asked
     ]
+    nobody: list[str | None] = [None]
     rows = db.execute(
         _INSERT,
         {
             "show": bool(keys),
-            "keys": keys or [None] * len(ids),
+            "keys": keys or nobody * len(ids),
             "ids": list(ids),
             "owners": [owner for owner, _ in asked],
             "task_types": [t.task_type for t in tasks],
