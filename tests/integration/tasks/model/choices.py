@@ -46,6 +46,8 @@ class Choices:
         self.claims = claims
         self.current = [c for c in claims if model.holds((c.id, c.attempt))]
         self.stale = [c for c in claims if not model.holds((c.id, c.attempt))]
+        #: Of those, the ones whose task runs again.
+        self.late = [c for c in self.stale if model.tasks[c.id].status == "running"]
 
     def one(self) -> st.SearchStrategy[Act]:
         """One act on its own."""
@@ -55,7 +57,7 @@ class Choices:
                 lambda: st.sampled_from(ids).flatmap(self._usual): 6,
                 lambda: self._anything(ids): 3,
                 self._move: 1,
-                self._late_word: 2 if self.stale else 0,
+                self._late_word: 6 if self.late else 1 if self.stale else 0,
             }
         )
 
@@ -72,9 +74,8 @@ class Choices:
 
     def _late_word(self) -> st.SearchStrategy[Act]:
         """Something about an attempt that is no more; first about those whose task runs again."""
-        again = [c for c in self.stale if self.model.tasks[c.id].status == "running"]
-        held = [*again * 3, *self.stale]
-        return weighed({lambda: self._finish(held): 1, lambda: self._words(held): 1})
+        held = [*self.late * 3, *self.stale]
+        return weighed({lambda: self._finish(held): 1, lambda: self._words(held): 2})
 
     def _usual(self, task_id: str, *, time: bool = True) -> st.SearchStrategy[Act]:
         """What a task's way asks for next; without `time`, nothing but verbs."""
@@ -92,6 +93,7 @@ class Choices:
                 {
                     lambda: self._finish(ours): 2,
                     lambda: self._finish(self.current): 1,
+                    lambda: st.just(acts.finishing(self.model, [(c, SUCCEEDED) for c in self.current])): 1,
                     lambda: self._words(ours): 1,
                     lambda: st.just(lost): 1,
                 }
@@ -101,10 +103,16 @@ class Choices:
         return self._anything(list(self.model.tasks))
 
     def _pair(self, task_id: str) -> st.SearchStrategy[tuple[Act, Act]]:
-        children = self.model.where(lambda t: task_id in t.waits_for)
-        parents = [i for i in self.model.tasks if i in self.model.tasks[task_id].waits_for]
-        about = weighed({lambda: self._usual(task_id, time=False): 1, lambda: self._anything([task_id]): 1})
-        return st.tuples(about, self._anything([task_id, *parents, *children]))
+        task = self.model.tasks[task_id]
+        near = [i for i, other in self.model.tasks.items() if i in task.waits_for or task_id in other.waits_for]
+        about = st.sampled_from([task_id, task_id, *near])
+        act = weighed(
+            {
+                lambda: about.flatmap(partial(self._usual, time=False)): 1,
+                lambda: self._anything([task_id, *near]): 1,
+            }
+        )
+        return st.tuples(act, act)
 
     def _anything(self, ids: list[str]) -> st.SearchStrategy[Act]:
         held = [*(c for c in self.current if c.id in ids), *(c for c in self.claims if c.id in ids)]
