@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test check bench lock clean
+.PHONY: help install demo up down test guards check bench lock clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ down: install ## Stop the stack
 
 test: install ## Run every test that this machine can run
 	$(VENV)/bin/pytest
+
+guards: install ## Prove that tests go red without what they guard
+	$(VENV)/bin/python tests/prove_guards.py
 
 check: install ## Check format, lint, types and the direction of imports
 	$(VENV)/bin/ruff format --check

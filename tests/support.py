@@ -87,6 +87,10 @@ class Aside:
         """Whether it waits for a lock that another transaction holds."""
         return self.pid is not None and bool(scalar("SELECT cardinality(pg_blocking_pids(:pid)) > 0", pid=self.pid))
 
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or the other."""
+        return not self._thread.is_alive()
+
     def join(self) -> Any:
         self._thread.join(60)
         assert not self._thread.is_alive(), "the transaction hangs"

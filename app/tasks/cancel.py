@@ -10,23 +10,27 @@ from app.errors import Conflict
 from app.tasks.finish import after_end
 from schema.tasks import TaskStatus
 
+# All that is asked of the row is asked of it as it was locked: a retry may be making another of it at this moment.
 _CANCEL = text(
     """
-    WITH u AS (
-        UPDATE tasks SET
-            status = CASE status WHEN 'running' THEN 'running' ELSE 'cancelled' END,
-            completed_at = CASE status WHEN 'running' THEN NULL ELSE now() END,
+    WITH locked AS (
+        SELECT id, status, cancel_requested_at FROM tasks WHERE id = :id FOR UPDATE
+    ), u AS (
+        UPDATE tasks t SET
+            status = CASE t.status WHEN 'running' THEN 'running' ELSE 'cancelled' END,
+            completed_at = CASE t.status WHEN 'running' THEN NULL ELSE now() END,
             cancel_requested_at = now(), last_seq = last_seq + 1, updated_at = now()
-        WHERE id = :id AND cancel_requested_at IS NULL AND status IN ('pending', 'queued', 'running')
-        RETURNING id, last_seq, round, attempt, status
+        FROM locked
+        WHERE t.id = locked.id AND locked.cancel_requested_at IS NULL
+          AND locked.status IN ('pending', 'queued', 'running')
+        RETURNING t.id, t.last_seq, t.round, t.attempt, t.status
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt)
         SELECT id, last_seq, CASE status WHEN 'running' THEN 'cancel_requested' ELSE status END, round, attempt FROM u
     )
-    SELECT status FROM u
+    SELECT coalesce(u.status, locked.status) AS status, u.id IS NOT NULL AS done FROM locked LEFT JOIN u USING (id)
     """
 )
-_STATUS = text("SELECT status FROM tasks WHERE id = :id")
 
 
 def cancel(db: Session, task_id: str) -> TaskStatus:
@@ -38,13 +42,11 @@ def cancel(db: Session, task_id: str) -> TaskStatus:
     Raises:
         Conflict: it has already ended otherwise.
     """
-    status = db.execute(_CANCEL, {"id": task_id}).scalar()
-    if status is None:
-        status = db.execute(_STATUS, {"id": task_id}).scalar_one()
-        if status not in (TaskStatus.CANCELLED, TaskStatus.RUNNING):
-            raise Conflict(f"The task is {status}.")
-    elif status == TaskStatus.CANCELLED:
+    status, done = db.execute(_CANCEL, {"id": task_id}).one()
+    if status not in (TaskStatus.CANCELLED, TaskStatus.RUNNING):
+        raise Conflict(f"The task is {status}.")
+    if done and status == TaskStatus.CANCELLED:
         after_end(db, [(task_id, status)])
-    else:
+    elif done:
         publisher.tell_after(db, [task_id])
     return TaskStatus(status)

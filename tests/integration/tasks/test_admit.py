@@ -156,6 +156,20 @@ def test_an_admission_waits_for_the_one_before_it_and_counts_what_that_admitted(
     assert scalar("SELECT count(*) FROM tasks WHERE status = 'queued'") == 5
 
 
+def test_an_admission_does_not_fill_the_room_of_one_that_is_under_way(clawq: pytest.MonkeyPatch) -> None:
+    window(clawq, 5)
+    employ()
+    post(*[a_task()] * 20)
+    with transaction() as db:
+        admit_.admit(db)
+        # Better ones, which no lock on rows keeps the second admission from.
+        post(*[a_task(priority="high")] * 20)
+        second = Aside(admit_.admit)
+        eventually(lambda: second.is_blocked() or second.is_over())
+    second.join()
+    assert scalar("SELECT count(*) FROM tasks WHERE status = 'queued'") == 5
+
+
 def test_an_agent_s_limit_counts_what_waits_for_it_and_what_it_runs() -> None:
     employ(max_running=2)
     first, second, third = post(*[a_task()] * 3)

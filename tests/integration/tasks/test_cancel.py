@@ -10,10 +10,13 @@ from app.db import transaction
 from app.errors import Conflict
 from app.tasks import recover
 from app.tasks.cancel import cancel
+from app.tasks.retry import retry
 from tests.support import (
     CANCELLED,
     SUCCEEDED,
+    Aside,
     end,
+    eventually,
     kinds,
     lapse,
     post_one,
@@ -96,3 +99,14 @@ def test_of_many_that_cancel_one_is_written() -> None:
     task_id = post_one()
     assert together(*[partial(ask, task_id)] * 6) == ["cancelled"] * 6
     assert kinds(task_id) == ["accepted", "cancelled"]
+
+
+def test_a_cancel_that_meets_a_retry_cancels_the_new_round() -> None:
+    task_id = put("cancelled")
+    with transaction() as db:
+        retry(db, task_id)
+        cancelling = Aside(lambda other: cancel(other, task_id))
+        eventually(lambda: cancelling.is_blocked() or cancelling.is_over())
+    assert cancelling.join() == "cancelled"
+    assert status(task_id) == "cancelled"
+    assert kinds(task_id) == ["accepted", "cancelled", "retrying", "cancelled"]

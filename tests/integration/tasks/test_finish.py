@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from app.metrics import TASK_RETRIES, TASKS_COMPLETED
+from app.tasks import finish as finish_
 from app.tasks.retry import MAX_INFRA_FAILURES, Outcome
 from tests.support import (
     CANCELLED,
@@ -25,6 +28,7 @@ from tests.support import (
     row,
     running,
     scalar,
+    snapshot,
     sql,
     start,
     status,
@@ -149,6 +153,22 @@ def test_a_task_that_has_ended_is_not_ended_again() -> None:
     task_id = put("succeeded")
     assert end((_again(task_id), FAILED)) == set()
     assert status(task_id) == "succeeded"
+
+
+@pytest.mark.parametrize("outcome", [SUCCEEDED, FAILED, CANCELLED])
+def test_a_finish_without_its_own_guards_is_refused_by_the_database(
+    clawq: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    ours = running()
+    end((ours, SUCCEEDED))
+    before = snapshot(ours.id)
+    guarded = finish_._FINISH.text
+    blind = guarded.replace("locked.status = 'running'", "true")
+    assert blind != guarded
+    clawq.setattr(finish_, "_FINISH", text(blind))
+    with pytest.raises(IntegrityError, match="events_one_end_a_round"):
+        end((ours, outcome))
+    assert snapshot(ours.id) == before
 
 
 def _again(task_id: str):

@@ -1,0 +1,194 @@
+"""Prove the guards: take each away in a copy of the sources, and see its tests go red. `make guards` runs it.
+
+A test that stays green without what it guards proves nothing. Where a guard has moved, its text below no longer occurs
+exactly once: that is an error here, and the table is to follow the source.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+#: For one run of a few tests; a guard may keep something from hanging.
+_TIMEOUT_S = 180
+
+_TASKS = "tests/integration/tasks"
+#: Stays green without any guard: the break took the guard away and nothing else.
+_PLAIN = f"{_TASKS}/test_finish.py::test_a_success_keeps_the_result_and_closes_the_attempt"
+_LATE = f"{_TASKS}/test_claim.py::test_a_late_word_of_an_attempt_that_was_taken_back_changes_nothing"
+_TICK = "tests/integration/workers/test_clock.py::test_a_tick_does_every_duty"
+
+
+@dataclass(frozen=True)
+class Break:
+    """A text that occurs once in a file, and what takes its place."""
+
+    file: str
+    text: str
+    instead: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What protects, how to take it away, and the tests that must each go red then."""
+
+    name: str
+    breaks: Sequence[Break]
+    red: Sequence[str]
+
+
+def _guard(name: str, file: str, text: str, instead: str, *red: str) -> Guard:
+    return Guard(name, [Break(file, text, instead)], red)
+
+
+GUARDS = (
+    _guard(
+        "finish: the attempt", "app/tasks/finish.py", "JOIN n USING (id, attempt)", "JOIN n USING (id)", _LATE,
+    ),
+    _guard(
+        "finish: only what runs", "app/tasks/finish.py", "locked.status = 'running'", "true",
+        f"{_TASKS}/test_finish.py::test_of_many_ends_of_one_attempt_one_is_written",
+    ),
+    _guard(
+        "report: the attempt", "app/tasks/report.py", "AND attempt = :attempt", "AND attempt >= :attempt", _LATE,
+    ),
+    _guard(
+        "container: the attempt", "app/tasks/report.py", "t.attempt = a.attempt AND", "",
+        f"{_TASKS}/test_claim.py::test_the_container_is_recorded_with_the_attempt_that_runs_it",
+    ),
+    _guard(
+        "heartbeat: the attempt", "app/tasks/lease.py", "t.attempt = n.attempt AND", "",
+        f"{_TASKS}/test_claim.py::test_a_heartbeat_extends_only_the_leases_that_are_held",
+    ),
+    _guard("look: the attempt", "app/tasks/lease.py", "USING (id, attempt)", "USING (id)", _LATE),
+    _guard(
+        "claim: only what is queued", "app/tasks/claim.py", "locked.status = 'queued'", "true",
+        f"{_TASKS}/test_claim.py::test_an_envelope_that_comes_again_claims_nothing",
+        f"{_TASKS}/test_claim.py::test_of_many_threads_that_claim_the_same_tasks_each_task_goes_to_one",
+    ),
+    _guard(
+        "admission: one at a time", "app/tasks/admit.py", "pg_advisory_xact_lock(hashtext('clawq.admit'))", "1",
+        f"{_TASKS}/test_admit.py::test_an_admission_does_not_fill_the_room_of_one_that_is_under_way",
+    ),
+    _guard(
+        "children: each parent counts", "app/tasks/release.py", "t.deps_left - k.parents", "0",
+        f"{_TASKS}/test_release.py::test_a_child_waits_for_all_its_parents",
+    ),
+    _guard(
+        "take back: only expired leases", "app/tasks/recover.py", "AND lease_until < now()", "",
+        f"{_TASKS}/test_recover.py::test_an_expired_lease_gives_the_task_back",
+    ),
+    _guard("clock: takes back", "workers/clock.py", "    recover.take_back,\n", "", _TICK),
+    _guard("clock: sends again", "workers/clock.py", "    recover.redispatch,\n", "", _TICK),
+    _guard("clock: expires", "workers/clock.py", "    recover.expire,\n", "", _TICK),
+    _guard("clock: starts what is due", "workers/clock.py", "    recover.start_due,\n", "", _TICK),
+    Guard(
+        "one end a round",
+        [
+            Break("schema/tasks.py", '"round",\n            unique=True', '"round",\n            unique=False'),
+            Break(
+                "schema/migrations/versions/0001_initial.py",
+                '["task_id", "round"],\n        unique=True',
+                '["task_id", "round"],\n        unique=False',
+            ),
+        ],
+        [
+            f"{_TASKS}/test_transitions.py::test_the_database_itself_refuses_a_second_end_in_a_round",
+            f"{_TASKS}/test_finish.py::test_a_finish_without_its_own_guards_is_refused_by_the_database",
+        ],
+    ),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Returns the exit code: 0 if every guard is proved."""
+    with tempfile.TemporaryDirectory(prefix="clawq-guards-") as place:
+        copy = Path(place)
+        _copy_sources(copy)
+        wrong = _unbroken(copy) or [guard.name for guard in GUARDS if not _proved(guard, copy)]
+    print(f"not proved: {', '.join(wrong)}" if wrong else f"{len(GUARDS)} guards proved")
+    return 1 if wrong else 0
+
+
+def _copy_sources(copy: Path) -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():  # and not deleted since the last commit
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+
+
+def _unbroken(copy: Path) -> list[str]:
+    """What is red or missing before anything is broken."""
+    tests = list(dict.fromkeys([_PLAIN, *(test for guard in GUARDS for test in guard.red)]))
+    outcomes, output = _run(copy, tests)
+    red = [test for test in tests if not _are(outcomes, test, {"PASSED"})]
+    print(f"unbroken: {'RED' if red else 'green'}, {len(outcomes)} tests", flush=True)
+    if red:
+        print(output)
+    return red
+
+
+def _proved(guard: Guard, copy: Path) -> bool:
+    """Break it, look at its tests, mend it; one line of what came of it."""
+    started = time.monotonic()
+    whole = {b.file: (copy / b.file).read_text() if (copy / b.file).is_file() else "" for b in guard.breaks}
+    for b in guard.breaks:
+        if (found := whole[b.file].count(b.text)) != 1:
+            print(f"{guard.name}: MOVED: {found} times in {b.file}, not once: {b.text!r}", flush=True)
+            return False
+    try:
+        for b in guard.breaks:
+            (copy / b.file).write_text(whole[b.file].replace(b.text, b.instead))
+        outcomes, output = _run(copy, [_PLAIN, *guard.red])
+    finally:
+        for file, text in whole.items():
+            (copy / file).write_text(text)
+    green = [test for test in guard.red if not _are(outcomes, test, {"PASSED", "FAILED"}, at_least_one="FAILED")]
+    told = f"red, {sum(o == 'FAILED' for o in outcomes.values())} tests failed, {time.monotonic() - started:.0f} s"
+    if not _are(outcomes, _PLAIN, {"PASSED"}):
+        told = f"MORE THAN THE GUARD IS BROKEN\n{output}"
+    elif green:
+        told = f"STILL GREEN: {', '.join(green)}"
+    print(f"without {guard.name!r}: {told}", flush=True)
+    return told.startswith("red")
+
+
+def _are(outcomes: dict[str, str], test: str, allowed: set[str], at_least_one: str = "PASSED") -> bool:
+    """Whether the outcomes of a test, or of all its parameters, are of those."""
+    found = {outcome for name, outcome in outcomes.items() if name == test or name.startswith(f"{test}[")}
+    return at_least_one in found and found <= allowed
+
+
+def _run(copy: Path, tests: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Run tests in the copy. Returns the outcome of each, and what pytest said."""
+    # Same length and same second would make Python take the byte code of the file before.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "CLAWQ_TESTS_STRICT": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=line", "--show-capture=no", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            [*command, *tests], cwd=copy, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        return {}, f"not done within {_TIMEOUT_S} s"
+    outcomes = re.findall(
+        r"^(PASSED|FAILED|ERROR) (tests/\S+?\.py::\w+(?:\[.*?\](?= - |$))?)", done.stdout, re.MULTILINE
+    )
+    said = (done.stdout + done.stderr).splitlines()[-40:]
+    return {name: outcome for outcome, name in outcomes}, "\n".join(said)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
