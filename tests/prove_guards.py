@@ -52,10 +52,10 @@ def _guard(name: str, file: str, text: str, instead: str, *red: str) -> Guard:
 
 GUARDS = (
     _guard(
-        "finish: the attempt", "app/tasks/finish.py", "JOIN n USING (id, attempt)", "JOIN n USING (id)", _LATE,
+        "finish: the attempt", "app/tasks/finish.py", " AND t.attempt = n.attempt", "", _LATE,
     ),
     _guard(
-        "finish: only what runs", "app/tasks/finish.py", "locked.status = 'running'", "true",
+        "finish: only what runs", "app/tasks/finish.py", "n.was = 'running'", "true",
         f"{_TASKS}/test_finish.py::test_of_many_ends_of_one_attempt_one_is_written",
     ),
     _guard(
@@ -80,7 +80,7 @@ GUARDS = (
         f"{_TASKS}/test_admit.py::test_an_admission_does_not_fill_the_room_of_one_that_is_under_way",
     ),
     _guard(
-        "children: each parent counts", "app/tasks/release.py", "t.deps_left - k.parents", "0",
+        "children: each parent counts", "app/tasks/release.py", "t.deps_left - locked.parents", "0",
         f"{_TASKS}/test_release.py::test_a_child_waits_for_all_its_parents",
     ),
     _guard(

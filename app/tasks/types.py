@@ -20,9 +20,6 @@ MAX_FILES_BYTES = 4 * 2**20
 #: Echo is for canaries and benchmarks, and shares its worker's memory with a whole envelope.
 MAX_ECHO_BYTES = 2**20
 
-#: Echo is for canaries and benchmarks, and shares its worker's memory with a whole envelope.
-MAX_ECHO_BYTES = 2**20
-
 _Text = Annotated[str, Field(max_length=1_000_000)]
 _Word = Annotated[str, Field(max_length=10_000)]
 
