@@ -15,7 +15,7 @@ from celery.beat import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app import agents, idempotency
+from app import agents, epoch, idempotency
 from app.db import transaction
 from app.health import HealthServer
 from app.tasks import recover
@@ -29,10 +29,11 @@ _STALL_S = 120
 #: Full batches of one duty in one tick, so that a large backlog of one does not keep the others waiting.
 _ROUNDS = 10
 
-#: In this order: what is overdue is not sent again, what was taken back is rung for.
+#: In this order: what is overdue is not sent again, what was taken back is rung for, what Redis lost is sent at once.
 _DUTIES: tuple[Callable[[Session], Any], ...] = (
     recover.expire,
     recover.take_back,
+    epoch.watch,
     recover.redispatch,
     recover.start_due,
     agents.sweep,
