@@ -48,6 +48,8 @@ def configure() -> None:
             "health_check_interval": 10,
         },
         worker_pool="app.pool:ThreadPool",
+        worker_consumer="workers.scaling:Consumer",
+        worker_autoscaler="workers.scaling:Autoscaler",
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=True,
