@@ -21,7 +21,7 @@ from app.settings import settings
 log = logging.getLogger(__name__)
 
 #: Seconds that stopped programs have, after a drain, to die and to be handed back.
-_GRACE_S = 6.0
+_GRACE_S = 5.0
 
 #: A job, or None to tell one thread to leave.
 _Job = Callable[[], Any] | None

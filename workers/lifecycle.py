@@ -19,7 +19,7 @@ from workers import node
 log = logging.getLogger(__name__)
 
 #: Seconds to take this worker off the list.
-_LEAVE_S = 2.0
+_LEAVE_S = 1.0
 
 
 @signals.worker_init.connect

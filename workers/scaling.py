@@ -1,13 +1,27 @@
-"""What Celery's consumer and autoscaler need to know of a pool that grows and shrinks."""
+"""What Celery's consumer and autoscaler need to know of our pool and roles, for `celery control` to do what it says."""
 
 from __future__ import annotations
+
+import logging
+from typing import Any
 
 from celery.worker.autoscale import Autoscaler as CeleryAutoscaler
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from workers import node
+
+log = logging.getLogger(__name__)
+
 
 class Consumer(CeleryConsumer):
-    """Prefetches, after it has lost its connection, as much as before."""
+    """Prefetches, after it has lost its connection, as much as before, and consumes no queue but its role's."""
+
+    def add_task_queue(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        """Celery asks every worker that was not singled out with `-d`."""
+        if queue == node.current().role:
+            super().add_task_queue(queue, *args, **kwargs)
+        else:
+            log.info("not the queue of this worker's role: %s", queue)
 
     @property
     def max_prefetch_count(self) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
+
+import redis
 
 from tests.acceptance.conftest import Stack
 from tests.support import eventually
@@ -36,13 +40,31 @@ def running(stack: Stack, *argv: str) -> Iterator[subprocess.Popen[str]]:
 @contextmanager
 def a_worker(stack: Stack, name: str, *options: str, role: str = "execution", **env: str) -> Iterator[subprocess.Popen]:
     """A worker `NAME@here` that consumes its queue by now."""
+    with workers(stack, {name: options}, role, **env) as started:
+        yield started[name]
+
+
+@contextmanager
+def workers(
+    stack: Stack, named: Mapping[str, Sequence[str]], role: str = "execution", **env: str
+) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Several at once, by name, each with its options."""
     own = replace(stack, env={**stack.env, "CLAWQ_HEALTH_PORT": "0", **env})
-    full = f"{name}@here"
-    quiet = ("--without-gossip", "--without-mingle")
-    with running(own, "celery", "-q", "-A", "app", "worker", "-Q", role, "-n", full, *quiet, *options) as process:
-        eventually(lambda: process.poll() or stack.workers().get(full, {}).get("consuming"), timeout=30)
-        assert process.poll() is None, process.communicate()[0]
-        yield process
+    command = ("celery", "-q", "-A", "app", "worker", "-Q", role, "--without-gossip", "--without-mingle")
+    with ExitStack() as contexts:
+        started = {
+            name: contexts.enter_context(running(own, *command, "-n", f"{name}@here", *options))
+            for name, options in named.items()
+        }
+        for name, process in started.items():
+            consumes = partial(_consumes, stack, f"{name}@here")
+            eventually(lambda process=process, consumes=consumes: process.poll() or consumes(), timeout=30)
+            assert process.poll() is None, process.communicate()[0]
+        yield started
+
+
+def _consumes(stack: Stack, name: str) -> bool:
+    return bool(stack.workers().get(name, {}).get("consuming"))
 
 
 @contextmanager
@@ -59,13 +81,26 @@ def idle(stack: Stack) -> Iterator[str]:
 
 def consume(stack: Stack, name: str) -> None:
     """Let an idle worker take tasks again."""
-    control(stack, name, "add_consumer", "execution")
+    assert "add consumer execution" in stack.run("celery", "-A", "app", "control", "add_consumer", "execution").stdout
     eventually(lambda: stack.workers()[name]["consuming"])
 
 
 def control(stack: Stack, worker: str, *command: str) -> str:
     """What the worker answers to `celery control`."""
     return stack.run("celery", "-A", "app", "control", "-d", worker, *command).stdout
+
+
+def client(stack: Stack) -> redis.Redis:
+    """A client of the stack's Redis; a context manager."""
+    server = json.loads((stack.home / "redis.json").read_text())
+    return redis.Redis(port=server["port"], password=server["password"])
+
+
+def lose_connections(stack: Stack) -> None:
+    """Every client of Redis has to connect again; a worker does not know then how much it had prefetched."""
+    with client(stack) as admin:
+        for kind in ("normal", "pubsub"):
+            admin.execute_command("CLIENT", "KILL", "TYPE", kind)
 
 
 def sleepers(stack: Stack, seconds: float, n: int = 1) -> list[str]:

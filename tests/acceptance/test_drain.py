@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from subprocess import Popen
 
 import psutil
 
 from app.local.plan import DRAIN_MARGIN_S
 from tests.acceptance.conftest import Stack
-from tests.acceptance.hands import a_worker, all_run, assert_undisturbed, consume, control, echoes, idle, sleepers
+from tests.acceptance.hands import (
+    a_worker,
+    all_run,
+    assert_undisturbed,
+    client,
+    consume,
+    control,
+    echoes,
+    idle,
+    sleepers,
+    workers,
+)  # fmt: skip
 from tests.support import eventually
 
 
@@ -37,32 +48,34 @@ def test_a_drain_lets_short_tasks_end_and_hands_long_ones_back(stack: Stack) -> 
             stack.wait(task_id, "running")
         (waiting,) = sleepers(stack, 0)
         stack.wait(waiting, "queued")
+        # What a worker has no slot for stays in the queue, where others find it.
+        with client(stack) as queues:
+            eventually(lambda: queues.llen("execution") == 1)
         worker.send_signal(signal.SIGTERM)
         consume(stack, other)
         assert_leaves(worker, 4)
-        assert "hand@here" not in stack.workers()
+        eventually(lambda: "hand@here" not in stack.workers())
         assert_undisturbed(stack, [short, waiting])
         assert_handed_back(stack, long)
         assert stack.wait(long)["status"] == "succeeded"
 
 
 def test_every_way_to_end_a_worker_hands_back_what_it_runs(stack: Stack) -> None:
-    ways = {"twice": "1", "interrupt": "600", "quit": "600", "shutdown": "1"}
-    with idle(stack) as other, ExitStack() as started:
-        workers = {
-            way: started.enter_context(a_worker(stack, way, "-c", "1", CLAWQ_DRAIN_S=drain_s))
-            for way, drain_s in ways.items()
-        }
-        ids = sleepers(stack, 60, len(workers))
+    one_slot = ("-c", "1")
+    patient = workers(stack, {"interrupt": one_slot, "quit": one_slot}, CLAWQ_DRAIN_S="600")
+    prompt = workers(stack, {"twice": one_slot, "shutdown": one_slot}, CLAWQ_DRAIN_S="1")
+    with idle(stack) as other, patient as slow, prompt as fast:
+        leaving = {**slow, **fast}
+        ids = sleepers(stack, 60, len(leaving))
         eventually(lambda: all_run(stack, ids))
         consume(stack, other)
-        workers["quit"].send_signal(signal.SIGQUIT)
+        leaving["quit"].send_signal(signal.SIGQUIT)
         for way, sign in (("twice", signal.SIGTERM), ("interrupt", signal.SIGINT)):
-            workers[way].send_signal(sign)
+            leaving[way].send_signal(sign)
             eventually(lambda way=way: not stack.workers().get(f"{way}@here", {}).get("consuming"))
-            workers[way].send_signal(sign)
+            leaving[way].send_signal(sign)
         control(stack, "shutdown@here", "shutdown")
-        for way, worker in workers.items():
+        for way, worker in leaving.items():
             # Celery's own code for Ctrl-C.
             assert_leaves(worker, 1, code=1 if way == "interrupt" else 0)
         for task_id in ids:
@@ -71,13 +84,12 @@ def test_every_way_to_end_a_worker_hands_back_what_it_runs(stack: Stack) -> None
 
 
 def test_gateway_and_coordinator_drain_too(stack: Stack) -> None:
-    with ExitStack() as started:
-        workers = [started.enter_context(a_worker(stack, role, role=role)) for role in ("gateway", "coordinator")]
-        with echoes(stack), echoes(stack, assigned_to="coordinator_agent"):
-            for worker in workers:
-                worker.send_signal(signal.SIGTERM)
-            for worker in workers:
-                assert_leaves(worker, 1)
+    gate, co = a_worker(stack, "gate", role="gateway"), a_worker(stack, "co", role="coordinator")
+    with gate as gateway, co as coordinator, echoes(stack), echoes(stack, assigned_to="coordinator_agent"):
+        for worker in (gateway, coordinator):
+            worker.send_signal(signal.SIGTERM)
+        for worker in (gateway, coordinator):
+            assert_leaves(worker, 1)
 
 
 def test_a_drain_ends_while_postgres_is_stopped(stack: Stack) -> None:

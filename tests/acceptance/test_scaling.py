@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 import httpx
-import redis
 
 from tests.acceptance.conftest import Stack
-from tests.acceptance.hands import a_worker, all_run, assert_undisturbed, consume, control, echoes, idle, sleepers
+from tests.acceptance.hands import (
+    a_worker,
+    all_run,
+    assert_undisturbed,
+    consume,
+    control,
+    echoes,
+    idle,
+    lose_connections,
+    sleepers,
+)
 from tests.support import eventually
 
 
@@ -19,7 +26,7 @@ def slots(stack: Stack, name: str) -> int:
 
 def test_a_plain_worker_grows_and_shrinks_by_command_while_it_works(stack: Stack) -> None:
     with idle(stack), a_worker(stack, "plain", "-c", "2"), echoes(stack):
-        ids = sleepers(stack, 6, 6)
+        ids = sleepers(stack, 9, 6)
         assert "pool will grow" in control(stack, "plain@here", "pool_grow", "4")
         eventually(lambda: all_run(stack, ids))
         assert slots(stack, "plain@here") == 6
@@ -44,7 +51,7 @@ def test_a_worker_with_autoscale_follows_its_load(stack: Stack) -> None:
         eventually(lambda: slots(stack, "auto@here") == 2)
         assert "autoscale now max=10 min=1" in control(stack, "auto@here", "autoscale", "10", "1")
         eventually(lambda: slots(stack, "auto@here") == 1)
-        lose_connection(stack)
+        lose_connections(stack)
         more = sleepers(stack, 4, 10)
         eventually(lambda: slots(stack, "auto@here") == 10)
         assert_undisturbed(stack, more)
@@ -66,14 +73,9 @@ def test_a_worker_stops_and_starts_consuming_by_command(stack: Stack) -> None:
         waits = stack.submit("python", {"code": "1"})
         consume(stack, name)
         assert httpx.get(ready).status_code == 200
+        queues = stack.run("celery", "-A", "app", "inspect", "active_queues").stdout
+        assert queues.count("* {'name': 'execution'") == 1, "workers of other roles heeded it"
         assert_undisturbed(stack, [long, waits])
-
-
-def lose_connection(stack: Stack) -> None:
-    """Every client of Redis has to connect again."""
-    server = json.loads((stack.home / "redis.json").read_text())
-    with redis.Redis(port=server["port"], password=server["password"]) as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal")
 
 
 def stats(stack: Stack, name: str) -> str:
