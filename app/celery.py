@@ -48,6 +48,8 @@ def configure() -> None:
             "health_check_interval": 10,
         },
         worker_pool="app.pool:ThreadPool",
+        worker_consumer="workers.scaling:Consumer",
+        worker_autoscaler="workers.scaling:Autoscaler",
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         # Nobody watches most of the time, and events cost a worker a quarter of its time. Flower and `celery events`

@@ -17,6 +17,7 @@ TASKS_COMPLETED = Counter("tasks_completed", "Tasks that ended, by terminal stat
 TASK_RETRIES = Counter("task_retries", "Attempts that failed and will be tried again.")
 LEASES_EXPIRED = Counter("lease_expiries", "Attempts taken back from workers that stopped their heartbeat.")
 REDISPATCHES = Counter("redispatches", "Envelopes sent again because nobody claimed the task.")
+REDIS_LOSSES = Counter("redis_losses", "Times a clock found Redis new, restarted or flushed, and sent all again.")
 PUBLISH_FAILURES = Counter("publish_failures", "Envelopes and notices that Redis did not take in time.")
 SANDBOX_RUNS = Counter("sandbox_runs", "Programs run, by sandbox and verdict.", ["sandbox", "verdict"])
 

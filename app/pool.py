@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -15,7 +16,12 @@ from typing import Any
 from celery.concurrency import ALIASES
 from celery.concurrency.base import BasePool, apply_target
 
+from app.settings import settings
+
 log = logging.getLogger(__name__)
+
+#: Seconds that stopped programs have, after a drain, to die and to be handed back.
+_GRACE_S = 5.0
 
 #: A job, or None to tell one thread to leave.
 _Job = Callable[[], Any] | None
@@ -27,8 +33,9 @@ class ThreadPool(BasePool):
     body_can_be_buffer = True
     signal_safe = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, limit: int, **kwargs: Any) -> None:
+        # Celery asks for none with `--autoscale=8`.
+        super().__init__(max(1, limit), **kwargs)
         self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._threads: set[threading.Thread] = set()
 
@@ -37,7 +44,11 @@ class ThreadPool(BasePool):
         self._spawn(self.limit)
 
     def on_stop(self) -> None:
-        """Drop jobs that no thread has taken (they are not acked, so they return to the queue); wait for the rest."""
+        """Drop jobs that no thread has taken (they are not acked, so they return to the queue); wait for the rest.
+
+        The rest ends within `drain_s`, and then says so to Postgres. What cannot, because Postgres or an engine hangs,
+        is left alone after `_GRACE_S`: its lease runs out.
+        """
         while True:
             try:
                 self._jobs.get_nowait()
@@ -46,8 +57,11 @@ class ThreadPool(BasePool):
         threads = list(self._threads)
         for _ in threads:
             self._jobs.put(None)
+        deadline = time.monotonic() + settings().drain_s + _GRACE_S
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if left := sum(thread.is_alive() for thread in threads):
+            log.error("%d jobs do not end and are left to their leases", left)
 
     def on_apply(
         self,

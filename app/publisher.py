@@ -67,19 +67,19 @@ _breaker = CircuitBreaker()
 
 def ring() -> None:
     """Ask the gateway to admit what is pending. Many rings make one envelope."""
-    _attempt("ring", _ring)
+    attempt("ring", _ring)
 
 
 def send(envelopes: Iterable[tuple[Queue, Sequence[str]]]) -> None:
     """Send one `tasks.run` envelope to each queue given, with the ids of the tasks to claim."""
     for queue, ids in envelopes:
-        if not _attempt("send", partial(_publish, RUN, [list(ids)], queue)):
+        if not attempt("send", partial(_publish, RUN, [list(ids)], queue)):
             return
 
 
 def tell(task_ids: Iterable[str]) -> None:
     """Tell whoever watches that these tasks have news. Content always comes from Postgres."""
-    _attempt("tell", lambda: client().publish(NEWS, json.dumps(list(task_ids))))
+    attempt("tell", lambda: client().publish(NEWS, json.dumps(list(task_ids))))
 
 
 def tell_after(db: Db, task_ids: Iterable[str]) -> None:
@@ -91,12 +91,12 @@ def tell_after(db: Db, task_ids: Iterable[str]) -> None:
 
 def answers() -> bool:
     """Whether Redis answers in time."""
-    return _attempt("ping", client().ping)
+    return attempt("ping", client().ping)
 
 
 def answer() -> None:
     """The gateway has heard the bell: the next ring sends an envelope again."""
-    _attempt("answer", lambda: client().delete(_bell()))
+    attempt("answer", lambda: client().delete(_bell()))
 
 
 @cache
@@ -110,7 +110,8 @@ def client() -> redis.Redis:
     )
 
 
-def _attempt(what: str, action: Callable[[], Any]) -> bool:
+def attempt(what: str, action: Callable[[], Any]) -> bool:
+    """Whether Redis did `action`, which is not tried while the circuit is open. A failure is logged and counted."""
     if not _breaker.allows():
         metrics.PUBLISH_FAILURES.inc()
         return False

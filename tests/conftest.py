@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from app import db as app_db
-from app import publisher
+from app import epoch, publisher
 from app.errors import ClawqError
 from app.local import services
 from app.settings import settings
@@ -83,3 +83,4 @@ def _forget() -> None:
     for cached in (settings, app_db.engine, app_db._looking, publisher.client, publisher._connections):
         cached.cache_clear()
     publisher._breaker.succeeded()
+    epoch._rests_until = 0.0

@@ -14,7 +14,7 @@ from typing import Any
 from celery.beat import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import agents, idempotency
+from app import agents, epoch, idempotency
 from app.db import Db, statements
 from app.health import HealthServer
 from app.tasks import recover
@@ -28,10 +28,11 @@ _STALL_S = 120
 #: Full batches of one duty in one tick, so that a large backlog of one does not keep the others waiting.
 _ROUNDS = 10
 
-#: In this order: what is overdue is not sent again, what was taken back is rung for.
+#: In this order: what is overdue is not sent again, what was taken back is rung for, what Redis lost is sent at once.
 _DUTIES: tuple[Callable[[Db], Any], ...] = (
     recover.expire,
     recover.take_back,
+    epoch.watch,
     recover.redispatch,
     recover.start_due,
     agents.sweep,

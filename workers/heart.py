@@ -74,9 +74,15 @@ class Heart:
         """Stop beating."""
         self._closed.set()
 
-    def drain(self) -> None:
-        """Hand back whatever is still running after `drain_s`."""
-        self._drain_at = time.monotonic() + settings().drain_s
+    def drain(self, *, at_once: bool = False) -> None:
+        """Hand back whatever is still running after `drain_s`, or at once. Asked again, it gives no more time."""
+        drain_at = time.monotonic() + (0.0 if at_once else settings().drain_s)
+        if self._drain_at is None or drain_at < self._drain_at:
+            self._drain_at = drain_at
+
+    def hurry(self) -> None:
+        """Register at the next look: what is registered has changed."""
+        self._beat_at = 0.0
 
     @property
     def healthy(self) -> bool:

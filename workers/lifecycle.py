@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from typing import Any
 
 from celery import bootsteps, signals
@@ -15,6 +17,9 @@ from app.settings import settings
 from workers import node
 
 log = logging.getLogger(__name__)
+
+#: Seconds to take this worker off the list.
+_LEAVE_S = 1.0
 
 
 @signals.worker_init.connect
@@ -40,27 +45,63 @@ class PulseStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         """The consumer has connected."""
-        pulse = node.current().pulse
-        pulse.connected = True
-        pulse.beat()
-        self._timer = consumer.timer.call_repeatedly(1.0, pulse.beat)
+        node.current().pulse.connected = True
+        _beat(consumer)
+        self._timer = consumer.timer.call_repeatedly(1.0, _beat, (consumer,))
 
     def stop(self, consumer: Any) -> None:
         """The consumer has lost its connection, or shuts down."""
-        node.current().pulse.connected = False
+        this = node.current()
+        this.pulse.connected = False
+        this.heart.hurry()
         self._timer.cancel()
 
 
+def _beat(consumer: Any) -> None:
+    this = node.current()
+    this.beat(subscribed=this.role in consumer.app.amqp.queues.consume_from)
+
+
+class DrainStep(bootsteps.StartStopStep):
+    """Drains at every way to end, `celery control shutdown` included; a signal's drain has begun by then."""
+
+    def close(self, worker: Any) -> None:
+        """The worker stops taking tasks."""
+        node.current().heart.drain()
+
+
 celery_app.steps["consumer"].add(PulseStep)
+celery_app.steps["worker"].add(DrainStep)
+
+
+@signals.worker_ready.connect
+def _ready(**_: Any) -> None:
+    # Celery would tear jobs from their threads, which cannot be done, and lose its way.
+    signal.signal(signal.SIGQUIT, _hand_back)
 
 
 @signals.worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     node.current().heart.drain()
+    # A second Ctrl-C is Celery's SIGQUIT.
+    signal.signal(signal.SIGINT, _hand_back)
+
+
+def _hand_back(*_: Any) -> None:
+    """SIGQUIT, or a second Ctrl-C: end as for SIGTERM, but without time for running tasks."""
+    node.current().heart.drain(at_once=True)
+    signal.raise_signal(signal.SIGTERM)
 
 
 @signals.worker_shutdown.connect
 def _leave(**_: Any) -> None:
+    # Postgres may be stopped, and take longer to give up than we have to end.
+    leaving = threading.Thread(target=_sign_off, name="leaving", daemon=True)
+    leaving.start()
+    leaving.join(_LEAVE_S)
+
+
+def _sign_off() -> None:
     try:
         node.current().leave()
     except SQLAlchemyError as exc:

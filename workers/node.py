@@ -31,6 +31,8 @@ class Pulse:
     """Whether Celery's consumer loop turns. While the broker is away it rests, and that is no reason to restart."""
 
     connected: bool = False
+    #: False after `celery control cancel_consumer`.
+    subscribed: bool = True
     at: float = 0.0
 
     def beat(self) -> None:
@@ -42,6 +44,11 @@ class Pulse:
         """Connected, and yet the loop does not turn."""
         return self.connected and time.monotonic() - self.at > _STALL_S
 
+    @property
+    def consuming(self) -> bool:
+        """Whether tasks are taken from the queue."""
+        return self.connected and self.subscribed and not self.stalled
+
 
 class Node:
     """One worker process."""
@@ -52,6 +59,7 @@ class Node:
         self.slots = slots
         self.agent_id = settings().agent_id or f"{role}_agent"
         self.pulse = Pulse()
+        self._registered: dict[str, Any] = {}
         self._reaping: Reaping | None = None
         self.heart = Heart(self._register)
         self.server = HealthServer(default_port=_PORTS[role], health=self._health, ready=self._ready)
@@ -77,23 +85,38 @@ class Node:
             agents.leave(db, self.name, os.getpid())
         self.server.close()
 
-    def _register(self) -> None:
-        info = {
+    def beat(self, *, subscribed: bool) -> None:
+        """A sign of life from Celery's consumer loop; what has changed since the last heartbeat is registered soon."""
+        self.pulse.subscribed = subscribed
+        self.pulse.beat()
+        if self._info() != self._registered:
+            self.heart.hurry()
+
+    def _info(self) -> dict[str, Any]:
+        return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "slots": self.slots(),
+            "consuming": self.pulse.consuming,
             "health_port": self.server.port,
             **({"sandbox": self.sandbox.name} if self.role == Queue.EXECUTION else {}),
         }
+
+    def _register(self) -> None:
+        info = self._info()
         with statements() as db:
             agents.heartbeat(db, worker=self.name, agent_id=self.agent_id, role=self.role, info=info)
+        self._registered = info
 
     def _health(self) -> tuple[bool, dict[str, Any]]:
-        return not self.pulse.stalled, {"worker": self.name, "consuming": self.pulse.connected}
+        return not self.pulse.stalled, {"worker": self.name, "consuming": self.pulse.consuming}
 
     def _ready(self) -> tuple[bool, dict[str, Any]]:
-        consuming = self.pulse.connected and not self.pulse.stalled
-        checks = {"consuming": consuming, "redis": publisher.answers(), "postgres": self.heart.healthy}
+        checks = {
+            "consuming": self.pulse.consuming,
+            "redis": publisher.answers(),
+            "postgres": self.heart.healthy,
+        }
         return all(checks.values()), {"worker": self.name, **checks}
 
 

@@ -32,7 +32,10 @@ _PARENTS = text(
 )
 _AGENTS = text("SELECT * FROM agents WHERE agent_type = :role AND status = 'active' ORDER BY id")
 _WORKERS = text(
-    "SELECT count(*) FROM workers WHERE role = :queue AND heartbeat_at > now() - :lease_s * interval '1 second'"
+    """
+    SELECT count(*) AS alive, count(*) FILTER (WHERE info->'consuming' = 'false') AS idle
+    FROM workers WHERE role = :queue AND heartbeat_at > now() - :lease_s * interval '1 second'
+    """
 )
 _IN_FLIGHT = text("SELECT count(*) FROM tasks WHERE assigned_to = :agent AND status IN ('queued', 'running')")
 _QUEUED = text("SELECT count(*) FROM tasks WHERE queue = :queue AND status = 'queued'")
@@ -105,9 +108,13 @@ def _queued(db: Session, task: Task) -> list[Reason]:
 
 
 def _no_worker(db: Session, queue: str) -> list[Reason]:
-    if db.execute(_WORKERS, {"queue": queue, "lease_s": settings().lease_s}).scalar_one():
-        return []
-    return [Reason("worker", f"No worker serves queue {queue}.", {"queue": queue})]
+    workers = db.execute(_WORKERS, {"queue": queue, "lease_s": settings().lease_s}).one()
+    if not workers.alive:
+        return [Reason("worker", f"No worker serves queue {queue}.", {"queue": queue})]
+    if workers.idle == workers.alive:
+        how = f"`celery control add_consumer {queue}` lets them, unless they are leaving or have lost Redis"
+        return [Reason("worker", f"The workers of queue {queue} take no tasks: {how}.", {"queue": queue})]
+    return []
 
 
 def _running(task: Task) -> list[Reason]:

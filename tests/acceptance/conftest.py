@@ -72,6 +72,10 @@ class Stack:
             lambda: task if (task := self.get(f"/tasks/{task_id}"))["status"] in wanted else None, timeout=timeout
         )
 
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """What each worker says of itself, by name."""
+        return {worker["name"]: worker["info"] for worker in self.get("/workers", limit=1000)["items"]}
+
     def events(self, task_id: str) -> list[str]:
         """The kinds of a task's events, in order."""
         return [event["kind"] for event in self.get(f"/tasks/{task_id}/events", limit=1000)["items"]]

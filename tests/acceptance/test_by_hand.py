@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import httpx
 
 from app.local import ports
 from tests.acceptance.conftest import Stack
+from tests.acceptance.hands import running
 from tests.support import eventually
-
-
-@contextmanager
-def running(stack: Stack, *argv: str) -> Iterator[subprocess.Popen[str]]:
-    process = stack.start(*argv)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-
-
-def worker_names(stack: Stack) -> set[str]:
-    return {worker["name"] for worker in stack.get("/workers")["items"]}
 
 
 def test_celery_shows_the_queues_of_each_worker(stack: Stack) -> None:
@@ -39,20 +17,10 @@ def test_celery_shows_the_queues_of_each_worker(stack: Stack) -> None:
         assert f"'name': '{queue}'" in shown.stdout
 
 
-def test_celery_scales_a_worker_while_it_works(stack: Stack) -> None:
-    before = stack.run("celery", "-A", "app", "inspect", "stats").stdout
-    assert stack.run("celery", "-A", "app", "control", "pool_grow", "3").returncode == 0
-    grown = stack.run("celery", "-A", "app", "inspect", "stats").stdout
-    assert '"max-concurrency": 11' in grown
-    assert '"max-concurrency": 11' not in before
-    assert stack.run("celery", "-A", "app", "control", "pool_shrink", "3").returncode == 0
-    eventually(lambda: '"max-concurrency": 11' not in stack.run("celery", "-A", "app", "inspect", "stats").stdout)
-
-
 def test_a_worker_started_by_hand_joins_and_leaves(stack: Stack) -> None:
     with running(stack, "celery", "-A", "app", "worker", "-Q", "execution", "-n", "hand@here", "-c", "1"):
-        eventually(lambda: "hand@here" in worker_names(stack))
-    eventually(lambda: "hand@here" not in worker_names(stack))
+        eventually(lambda: "hand@here" in stack.workers())
+    eventually(lambda: "hand@here" not in stack.workers())
 
 
 def test_a_worker_without_a_queue_says_what_is_missing(stack: Stack) -> None:

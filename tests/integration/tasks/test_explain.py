@@ -50,6 +50,17 @@ def test_a_delayed_task_says_until_when_and_a_retry_after_what() -> None:
     assert why(ours.id)[0].detail.endswith("after failure 1.")
 
 
+def test_workers_that_were_told_to_take_nothing_are_no_help() -> None:
+    task_id = put("queued")
+    assert "when a slot is free" in why(task_id)[0].detail
+    sql("UPDATE workers SET info = '{\"consuming\": false}' WHERE role = 'execution'")
+    (reason,) = why(task_id)
+    assert reason.kind == "worker"
+    assert "add_consumer execution" in reason.detail
+    employ(agent_id="another")
+    assert "when a slot is free" in why(task_id)[0].detail
+
+
 def test_without_workers_it_says_which_are_missing() -> None:
     sql("DELETE FROM workers")
     with transaction() as db:

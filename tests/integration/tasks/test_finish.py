@@ -163,7 +163,7 @@ def test_a_finish_without_its_own_guards_is_refused_by_the_database(
     end((ours, SUCCEEDED))
     before = snapshot(ours.id)
     guarded = finish_._FINISH.text
-    blind = guarded.replace("locked.status = 'running'", "true")
+    blind = guarded.replace("n.was = 'running'", "true")
     assert blind != guarded
     clawq.setattr(finish_, "_FINISH", text(blind))
     with pytest.raises(IntegrityError, match="events_one_end_a_round"):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from app import epoch
 from app.celery import celery_app
 from app.queues import ADMIT, RUN
 from app.settings import settings
@@ -73,6 +74,16 @@ def test_a_tick_does_every_duty(clock: Clock) -> None:
     assert envelopes("gateway") == [(ADMIT, [])]
     assert scalar("SELECT status FROM agents WHERE id = :id", id=gone) == "inactive"
     assert scalar("SELECT count(*) FROM idempotency") == 0
+
+
+def test_what_a_redis_lost_with_its_data_is_sent_within_one_tick(clock: Clock) -> None:
+    clock.tick()
+    queued, _ = put("queued"), put("pending")
+    empty_redis()
+    epoch._rests_until = 0.0
+    clock.tick()
+    assert envelopes("execution") == [(RUN, [[queued]])]
+    assert envelopes("gateway") == [(ADMIT, [])]
 
 
 def test_what_is_overdue_is_not_sent_again(clock: Clock) -> None:

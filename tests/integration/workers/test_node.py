@@ -53,9 +53,25 @@ def test_a_role_and_a_queue_that_differ_are_refused(clawq: pytest.MonkeyPatch) -
 
 def test_a_worker_is_not_ready_while_redis_does_not_answer(worker: Node, clawq: pytest.MonkeyPatch) -> None:
     worker.pulse.connected = True
-    worker.pulse.beat()
+    worker.beat(subscribed=True)
     assert worker._ready()[0]
     clawq.setattr(publisher, "answers", lambda: False)
+    assert not worker._ready()[0]
+    assert worker._health()[0]
+
+
+def test_what_a_worker_is_told_by_command_is_registered(worker: Node) -> None:
+    def told() -> tuple[int, bool]:
+        (info,) = sql("SELECT info FROM workers")
+        return info.info["slots"], info.info["consuming"]
+
+    assert told() == (2, False)
+    worker.pulse.connected = True
+    worker.beat(subscribed=True)
+    eventually(lambda: told() == (2, True))
+    worker.slots = lambda: 6
+    worker.beat(subscribed=False)
+    eventually(lambda: told() == (6, False))
     assert not worker._ready()[0]
     assert worker._health()[0]
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from app import pool as pool_
 from app.pool import ThreadPool
+from app.settings import settings
 from tests.support import eventually
 
 
@@ -142,6 +144,24 @@ def test_stopping_waits_for_what_runs_and_drops_what_does_not() -> None:
     assert not stopping.is_alive()
     assert not never.is_set()
     assert threads(pool) == 0
+
+
+def test_stopping_leaves_a_job_that_does_not_end_alone(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(pool_, "_GRACE_S", 0.1)
+    environment.setenv("CLAWQ_DRAIN_S", "0")
+    settings.cache_clear()
+    pool = ThreadPool(1)
+    pool.on_start()
+    gate = Gate()
+    pool.on_apply(gate)
+    assert gate.entered.wait(20)
+    stopping = threading.Thread(target=pool.on_stop)
+    stopping.start()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    assert threads(pool) == 1
+    gate.open.set()
+    eventually(lambda: threads(pool) == 0)
 
 
 def _is_waiting(pool: ThreadPool, stopping: threading.Thread) -> Callable[[], bool] | bool:

@@ -187,6 +187,31 @@ def test_a_drain_gives_running_programs_their_time(heart: Heart, postgres: Postg
         assert not hold.is_set()
 
 
+def test_a_drain_that_is_asked_for_again_gives_less_time_but_never_more(
+    environment: pytest.MonkeyPatch, heart: Heart, postgres: Postgres
+) -> None:
+    heart.drain()
+    first = heart._drain_at
+    heart.drain()
+    assert heart._drain_at == first
+    with heart.holding([a_claim()], time.monotonic()) as (hold,):
+        heart.drain(at_once=True)
+        eventually(hold.is_set)
+        assert hold.reason == "drain"
+
+
+def test_what_has_changed_is_registered_before_the_next_heartbeat_is_due(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CLAWQ_LEASE_S", "3600")
+    settings.cache_clear()
+    registered: list[float] = []
+    beating = Heart(lambda: registered.append(time.monotonic()))
+    beating.start()
+    eventually(lambda: len(registered) == 2)
+    beating.hurry()
+    eventually(lambda: len(registered) == 3)
+    beating.close()
+
+
 def test_a_heart_that_cannot_register_does_not_start(postgres: Postgres) -> None:
     def register() -> None:
         gone([])

@@ -1,0 +1,90 @@
+"""Epoch: how the clock notices that Redis may have lost what it held, and with it the envelopes of queued tasks.
+
+The key `clawq:epoch` holds the run_id of the server that it was written on. It is gone after a flush; after a restart
+or a failover, perhaps to older data, the server's run_id is another. Then every queued task is due for another envelope
+at once; some may be sent for nothing, which costs a failed claim each.
+
+A Redis that keeps losing its data causes no storm: `_REST_S` bounds how often a clock asks for everything again,
+admission's window how much that is, and the batches of `recover.redispatch` how fast it is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+
+import redis
+from sqlalchemy import text
+
+from app import metrics, publisher
+from app.db import Db, after_commit
+
+log = logging.getLogger(__name__)
+
+_KEY = "clawq:epoch"
+#: Seconds that a clock rests after it found a loss.
+_REST_S = 10.0
+
+# One clock at a time; another one must not write the key for rows that it did not see.
+_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('clawq.epoch'))")
+# A row that is locked is being claimed, ended or sent right now. `dispatches` goes on counting: what is sent and lost
+# alone waits for its backoff, but a Redis that loses all of it again is noticed here again.
+_MAKE_DUE = text(
+    """
+    WITH lost AS (
+        SELECT id FROM tasks WHERE status = 'queued' AND next_dispatch_at > now() ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    UPDATE tasks t SET next_dispatch_at = now() FROM lost WHERE t.id = lost.id
+    """
+)
+
+#: time.monotonic() until which this process rests.
+_rests_until = 0.0
+
+
+def watch(db: Db) -> None:
+    """Make every queued task due for another envelope if Redis may have lost the one it had.
+
+    Does nothing while Redis is away. The key is written after the commit: a crash in between repeats the work.
+    """
+    if time.monotonic() < _rests_until:
+        return
+    # Before the first statement: no connection of Postgres is held while Redis takes its time.
+    seen: list[tuple[str, str]] = []
+    if not publisher.attempt("epoch", lambda: seen.extend(_look())) or not seen:
+        return
+    ((stored, run_id),) = seen
+    if stored == run_id or not db.execute(_LOCK).scalar_one():
+        return
+    due = db.execute(_MAKE_DUE).rowcount  # type: ignore[attr-defined]
+    after_commit(db, "epoch", partial(_begin, run_id, due))
+
+
+def _look() -> list[tuple[str, str]]:
+    """What the key holds, and the run_id of the server that said so. Empty if this Redis does not let us ask."""
+    try:
+        with publisher.client().pipeline(transaction=False) as pipe:
+            pipe.get(_KEY)
+            pipe.info("server")
+            stored, info = pipe.execute()
+    except redis.ResponseError as exc:
+        # It answers, so it is no reason to stop publishing.
+        log.warning("a Redis that loses its data is not noticed, only its lost envelopes: %s", exc)
+        _rest()
+        return []
+    return [((stored or b"").decode(), str(info.get("run_id", "unknown")))]
+
+
+def _begin(run_id: str, due: int) -> None:
+    # The run_id that was read, not that of the server that answers now: it may have been replaced since.
+    _rest()
+    publisher.attempt("epoch", lambda: publisher.client().set(_KEY, run_id))
+    metrics.REDIS_LOSSES.inc()
+    level = logging.WARNING if due else logging.INFO
+    log.log(level, "Redis is new, restarted or flushed: %d queued tasks are sent again", due)
+
+
+def _rest() -> None:
+    global _rests_until
+    _rests_until = time.monotonic() + _REST_S
