@@ -50,7 +50,7 @@ def watch(db: Db) -> None:
     """
     if time.monotonic() < _rests_until:
         return
-    # Before the first statement: no connection of Postgres is held while Redis takes its time.
+    # Before the first statement: no transaction is open in Postgres while Redis takes its time.
     seen: list[tuple[str, str]] = []
     if not publisher.attempt("epoch", lambda: seen.extend(_look())) or not seen:
         return
