@@ -8,7 +8,7 @@ import time
 from functools import cache
 
 from app import keys
-from app.db import reading
+from app.db import single
 from app.errors import Forbidden, Unauthorized
 from app.gather import Gather
 from app.keys import Caller
@@ -20,7 +20,7 @@ _REMEMBER_S = 60.0
 _MOST_REMEMBERED = 10_000
 
 #: Nearly every request asks this; those that ask at the same time share the answer's price.
-_holder_of: Gather[str, Caller] = Gather(keys.authenticate_each, reading)
+_holder_of: Gather[str, Caller] = Gather(keys.authenticate_each, single)
 
 
 class Acquaintances:

@@ -1,7 +1,8 @@
 """Database: one engine a process, transactions at the edge, and what has to wait until they committed.
 
 A request or a Celery job opens a transaction; the verbs in app/ take `db` first and never commit. `transaction()`
-carries models; `statements()` carries only SQL and costs half as much, which counts at thousands of tasks a second.
+carries models; `statements()` carries only SQL and costs half as much, which counts at thousands of tasks a second;
+`single()` is for one statement alone.
 """
 
 from __future__ import annotations
@@ -127,14 +128,17 @@ def statements() -> Iterator[Connection]:
 
 
 @contextmanager
-def reading() -> Iterator[Connection]:
-    """For single statements that read: no transaction around them, so no BEGIN and COMMIT to wait for."""
-    with _looking().connect() as db:
+def single() -> Iterator[Connection]:
+    """The same for verbs that are one statement: a transaction by itself, without BEGIN and COMMIT to wait for."""
+    with _autocommit().connect() as db:
+        callbacks: _Callbacks = {}
+        db.info[_AFTER_COMMIT] = callbacks
         yield db
+    _run(callbacks)
 
 
 @cache
-def _looking() -> Engine:
+def _autocommit() -> Engine:
     # An engine of its own: to turn a connection into one that commits by itself, and back, costs more than it saves.
     return _create_engine(isolation_level="AUTOCOMMIT")
 

@@ -40,7 +40,7 @@ class Gather(Generic[Item, Answer]):
     Args:
         work: does a number of items in one transaction; an answer for each, in their order. An exception among the
             answers is raised to the caller of that item alone.
-        begin: how the transaction begins and ends.
+        begin: how the transaction begins and ends; `single` if `work` is one statement.
     """
 
     def __init__(

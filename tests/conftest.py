@@ -80,7 +80,7 @@ def clawq(environment: pytest.MonkeyPatch, postgres_url: str, redis_url: str) ->
 
 
 def _forget() -> None:
-    for cached in (settings, app_db.engine, app_db._looking, publisher.client, publisher._connections):
+    for cached in (settings, app_db.engine, app_db._autocommit, publisher.client, publisher._connections):
         cached.cache_clear()
     publisher._breaker.succeeded()
     epoch._rests_until = 0.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import statements
+from app.db import single
 from app.tasks.claim import Claim
 from app.tasks.report import report
 from schema.tasks import EventKind
@@ -61,7 +61,7 @@ class Reports:
         if not events:
             return
         try:
-            with statements() as db:
+            with single() as db:
                 report(db, self._claim.id, self._claim.attempt, events)
         except SQLAlchemyError as exc:
             log.warning("report lost: %s", exc, extra={"task_id": self._claim.id})

@@ -11,7 +11,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.celery import celery_app
-from app.db import statements
+from app.db import single, statements
 from app.queues import RUN
 from app.tasks.claim import Claim, claim
 from app.tasks.finish import finish
@@ -32,7 +32,7 @@ def run(ids: list[str]) -> None:
     """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly."""
     this = node.current()
     asked_at = time.monotonic()
-    with statements() as db:
+    with single() as db:
         claims = claim(db, ids, this.name)
     with this.heart.holding(claims, asked_at) as holds:
         if inline := [hold for hold in holds if TASK_TYPES[hold.claim.task_type].inline]:

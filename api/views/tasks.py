@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from api.payloads.tasks import (
     TaskPage,
     TaskQuery,
 )
-from app.db import reading
+from app.db import single, statements
 from app.errors import Invalid, NotFound, Problem
 from app.gather import Gather
 from app.keys import Caller
@@ -31,8 +31,8 @@ from schema.tasks import TERMINAL, TaskStatus
 section = Section("Tasks")
 
 
-#: Single submissions that come at the same time share a transaction.
-_submissions: Gather[tuple[Caller, NewTask], Any] = Gather(submit_each)
+#: Single submissions that come at the same time are written by one statement.
+_submissions: Gather[tuple[Caller, NewTask], Any] = Gather(submit_each, single)
 
 
 @section.route("POST", "/tasks", scope="submit", answers={202: TaskOut}, creates=True)
@@ -41,9 +41,8 @@ def submit_task(caller: Caller, body: TaskIn, db: Session | None = None) -> Repl
 
     It is stored when this answers, and will be done even if every other part of the system restarts meanwhile.
     """
-    call = (caller, body.to_new_task())
     try:
-        task = _submissions(call) if db is None else _only(submit_each(db, [call]))
+        task = _submit((caller, body.to_new_task()), db)
     except (Invalid, NotFound) as exc:
         # There is one task, so its index says nothing.
         raise type(exc)(exc.detail, problems=[Problem(p.loc[1:], p.msg) for p in exc.problems]) from None
@@ -99,18 +98,24 @@ def show_task(task_id: str, caller: Caller, query: TaskQuery) -> Reply:
     return Reply(TaskOut.model_validate(_read(task_id, caller)))
 
 
-def _only(answers: Sequence[Any]) -> Any:
-    (answer,) = answers
+def _submit(call: tuple[Caller, NewTask], db: Session | None) -> Any:
+    """Submit a task, alone or with others; returns its row."""
+    _, task = call
+    if db is None and not task.dependencies:
+        return _submissions(call)
+    # Parents are held while the task is written, and that takes a transaction.
+    with nullcontext(db) if db else statements() as ours:
+        (answer,) = submit_each(ours, [call])
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
 def _read(task_id: str, caller: Caller) -> Any:
-    with reading() as db:
+    with single() as db:
         return find.see(db, task_id, caller.sees)
 
 
 def _has_ended(task_id: str) -> bool:
-    with reading() as db:
+    with single() as db:
         return find.has_ended(db, task_id)

@@ -32,7 +32,7 @@ def test_verbs_never_commit() -> None:
     assert offenders == []
 
 
-_OPENERS = ("transaction", "statements", "reading", "begin")
+_OPENERS = ("transaction", "statements", "single", "begin")
 
 
 def test_transactions_are_opened_at_the_edge() -> None:

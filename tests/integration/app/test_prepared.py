@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Connection, text
 
-from app.db import reading, statements
+from app.db import single, statements
 from app.errors import Conflict
 from app.keys import Caller
 from app.prepared import prepared
@@ -25,7 +25,7 @@ def known(db: Connection) -> set[str]:
 
 
 def test_a_statement_is_prepared_at_its_first_use_and_then_executed() -> None:
-    with reading() as db:
+    with single() as db:
         before = db.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one()
         for n in (2, 3):
             assert db.execute(_SQUARE, {"n": n}).one() == (n * n, "100%")

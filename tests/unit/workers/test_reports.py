@@ -40,7 +40,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
             raise OperationalError("UPDATE", {}, Exception("gone"))
         yield None
 
-    monkeypatch.setattr(reports_, "statements", no_transaction)
+    monkeypatch.setattr(reports_, "single", no_transaction)
     monkeypatch.setattr(reports_, "report", lambda db, task, attempt, events: taken.flushes.append(list(events)))
     monkeypatch.setattr(reports_.time, "monotonic", lambda: taken.now)
     return taken
