@@ -13,9 +13,10 @@ import secrets
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -58,6 +59,9 @@ class Process:
     log: Path
     server: Server | None = None
     popen: subprocess.Popen[bytes] | None = None
+    #: Whether it is to be started again when it ends.
+    wanted: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def pid(self) -> int | None:
@@ -66,8 +70,18 @@ class Process:
 
     def start(self) -> None:
         """Start it, unless it runs. It ends with the thread that calls this."""
-        if self.pid:
-            return
+        with self.lock:
+            self.wanted = self.server is None
+            if self.pid is None:
+                self._start()
+
+    def keep(self) -> None:
+        """Start it again if it ended by itself."""
+        with self.lock:
+            if self.wanted and self.pid is None:
+                self._start()
+
+    def _start(self) -> None:
         account = self.server.account if self.server else None
         with self.log.open("ab") as output:
             self.popen = subprocess.Popen(
@@ -90,6 +104,12 @@ class Process:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(sign)
 
+    def kill(self) -> None:
+        """SIGKILL, children included; it stays down."""
+        self.wanted = False
+        self.signal(signal.SIGKILL)
+        self.wait()
+
     def ask(self, sign: signal.Signals) -> None:
         """Send a signal to it alone."""
         assert self.popen
@@ -97,11 +117,12 @@ class Process:
 
     def wait(self, timeout: float = 30) -> None:
         """Wait for its end."""
-        assert self.popen
-        self.popen.wait(timeout)
+        if self.popen:
+            self.popen.wait(timeout)
 
     def end(self) -> None:
         """Ask it to end, then insist."""
+        self.wanted = False
         if self.pid is None:
             return
         self.signal(signal.SIGCONT)
@@ -139,6 +160,8 @@ class Rig:
         for name in ROLES:
             self.add(lines[name])
         self.add(Line("execution-2", lines["execution"].command.replace("execution@%h", "execution-2@%h")))
+        self._closed = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
         self._spare_clock = Line("clock-2", lines["clock"].command)
 
     def add(self, line: Line) -> None:
@@ -163,6 +186,13 @@ class Rig:
             self.start_engine(engine)
         self.api_key = prepare_database(self._plan.database_url, self.home.key_file)
         self.heal()
+        self._keeper.start()
+
+    def _keep(self) -> None:
+        """Start what ended by itself, as any supervisor would."""
+        while not self._closed.wait(0.2):
+            for process in list(self.processes.values()):
+                process.keep()
 
     def start_engine(self, name: str) -> None:
         """Start an engine and wait until it answers."""
@@ -173,6 +203,7 @@ class Rig:
 
     def stop(self) -> None:
         """Stop everything, engines last."""
+        self._closed.set()
         for name in (*(name for name in self.processes if name not in ENGINES), *ENGINES):
             self.processes[name].end()
         for link in self._links.values():
@@ -183,9 +214,8 @@ class Rig:
     def kill(self, *names: str, restart: bool = True) -> None:
         """SIGKILL, children included; then start it again at once, as any supervisor would, unless told not to."""
         for name in names:
-            self.processes[name].signal(signal.SIGKILL)
+            self.processes[name].kill()
         for name in names:
-            self.processes[name].wait()
             if restart:
                 self.processes[name].start()
 
@@ -201,9 +231,11 @@ class Rig:
 
     def ask_to_leave(self, name: str) -> None:
         """SIGTERM; once it is gone, start it again."""
-        self.processes[name].ask(signal.SIGTERM)
-        self.processes[name].wait()
-        self.processes[name].start()
+        process = self.processes[name]
+        process.wanted = False
+        process.ask(signal.SIGTERM)
+        process.wait()
+        process.start()
 
     @contextmanager
     def paused(self, *names: str) -> Iterator[None]:
@@ -246,7 +278,7 @@ class Rig:
     def heal(self) -> None:
         """Undo every fault, and wait until the stack takes work."""
         if "clock-2" in self.processes:
-            self.processes["clock-2"].signal(signal.SIGKILL)
+            self.processes["clock-2"].kill()
         for link in self._links.values():
             link.mend()
         for name, process in self.processes.items():
@@ -272,9 +304,12 @@ class Rig:
 
     def _tell_workers(self, command: str) -> None:
         names = [f"{name}@{socket.gethostname()}" for name in WORKERS if name != "gateway"]
-        with Celery(broker=self._plan.exported["REDIS_URL"], set_as_current=False) as app:
+        with (
+            Celery(broker=self._plan.exported["REDIS_URL"], set_as_current=False) as app,
+            app.connection_for_write() as connection,
+        ):
             answers = getattr(app.control, command)(
-                "execution", destination=names, reply=True, timeout=10, limit=len(names)
+                "execution", destination=names, connection=connection, reply=True, timeout=10, limit=len(names)
             )
         assert len(answers) == len(names), f"{command}: {answers}"
 

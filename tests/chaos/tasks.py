@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 import psycopg2
 
+from app.queues import Queue
 from tests.chaos.invariants import Inside, check_invariants, left_behind
-from tests.support import eventually
+from tests.support import eventually, opened
 
 #: Says a word of its own as it starts, so that results can be told apart.
 PROGRAM = (
@@ -188,6 +189,16 @@ class Tasks:
         query = "SELECT count(*) AS n FROM tasks WHERE id = ANY(%(ids)s) AND status = %(status)s"
         eventually(lambda: self.inside.sql(query, ids=list(ids), status=status)[0].n == len(ids), timeout=60)
 
+    def await_envelopes(self, *ids: str) -> None:
+        """Wait until the envelopes of these tasks lie in Redis, and none is in a worker's hand."""
+
+        def waiting() -> list[str]:
+            with self.inside.redis() as redis:
+                found = [opened(raw) for raw in redis.lrange(Queue.EXECUTION, 0, -1)]
+            return sorted(task_id for _, (carried,) in found for task_id in carried)
+
+        eventually(lambda: waiting() == sorted(ids))
+
     def await_accepted(self, count: int) -> None:
         """Wait until so many POSTs were accepted."""
         eventually(lambda: sum(answer.accepted for answer in self.answers) >= count, timeout=60)
@@ -227,7 +238,10 @@ class Tasks:
 
     def settle(self, timeout: float = 60) -> Counter[str]:
         """Wait until all is quiet, then check what must hold. Returns how many tasks ended how."""
-        eventually(self._quiet, timeout)
+        try:
+            eventually(self._quiet, timeout)
+        except AssertionError:
+            raise AssertionError(f"I1: not quiet within {timeout} s: {self.statuses()}") from None
         check_invariants(self.inside, self.accepted)
         remnant: list[Any] = []
 

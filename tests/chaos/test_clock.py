@@ -11,7 +11,7 @@ from tests.support import eventually
 def lose_envelopes(rig: Rig, tasks: Tasks, count: int) -> list[str]:
     """Tasks whose envelopes are gone. To be called while workers hear nothing."""
     ids = [tasks.post() for _ in range(count)]
-    tasks.await_status("queued", *ids)
+    tasks.await_envelopes(*ids)
     with rig.redis() as redis:
         redis.delete(Queue.EXECUTION)
     return ids

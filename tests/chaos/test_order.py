@@ -36,7 +36,7 @@ def test_a_cancel_outlives_the_worker_that_should_have_heeded_it(rig: Rig, tasks
 def test_an_envelope_of_a_cancelled_task_starts_nothing(rig: Rig, tasks: Tasks) -> None:
     with rig.unheard():
         ids = tasks.echo(10)
-        tasks.await_status("queued", *ids)
+        tasks.await_envelopes(*ids)
         assert {tasks.cancel(task).status for task in ids[:5]} == {200}
     assert tasks.settle() == {"cancelled": 5, "succeeded": 5}
     assert tasks.attempts(*ids[:5]) == {0}

@@ -15,7 +15,7 @@ from tests.support import eventually
 def test_a_redis_that_forgets_everything_loses_no_waiting_task(rig: Rig, tasks: Tasks) -> None:
     with rig.unheard():
         ids = tasks.echo(200)
-        tasks.await_status("queued", *ids)
+        tasks.await_envelopes(*ids)
         with rig.redis() as redis:
             redis.flushall()
     assert tasks.settle() == {"succeeded": 200}
@@ -46,7 +46,7 @@ def test_a_redis_killed_under_load_loses_nothing_that_was_accepted(rig: Rig, tas
 def test_envelopes_delivered_three_times_in_any_order_run_nothing_twice(rig: Rig, tasks: Tasks) -> None:
     with rig.unheard():
         ids = [*tasks.programs(5, seconds=0.5), *(tasks.post() for _ in range(30))]
-        tasks.await_status("queued", *ids)
+        tasks.await_envelopes(*ids)
         with rig.redis() as redis:
             envelopes = redis.lrange(Queue.EXECUTION, 0, -1) * 3
             random.shuffle(envelopes)

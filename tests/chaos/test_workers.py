@@ -45,7 +45,7 @@ def test_the_late_result_of_a_stopped_worker_is_refused(rig: Rig, tasks: Tasks) 
 def test_envelopes_die_with_a_worker_that_took_but_did_not_open_them(rig: Rig, tasks: Tasks) -> None:
     with rig.unheard():
         ids = tasks.echo(20)
-        tasks.await_status("queued", *ids)
+        tasks.await_envelopes(*ids)
         for worker in EXECUTION:
             rig.link(worker, "redis").trap(b"BRPOP", deliver=True)
     with rig.redis() as redis:
