@@ -78,7 +78,7 @@ PROMISES = {
     "I5 the result is that of the current attempt": """
         SELECT t.id, t.attempt, e.attempt AS other FROM tasks t
         JOIN events e ON e.task_id = t.id AND e.kind = 'log' AND e.attempt <> t.attempt
-        WHERE t.result->>'stdout' LIKE 'run %%' AND starts_with(t.result->>'stdout', left(e.data->>'text', 20))
+        WHERE starts_with(t.result->>'stdout', substring(e.data->>'text' FROM '^run [0-9a-f]{16}'))
     """,
     "I5 an attempt that has lost its lease says nothing more": """
         SELECT * FROM (

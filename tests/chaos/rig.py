@@ -149,6 +149,7 @@ class Rig:
         self._plan = plan
         self._loop = loop
         self.home = home
+        self.inside = Inside(home.path)
         self.api_url = plan.api_url or ""
         self.api_key = ""
         self._engine_ports = {server.name: _port(server.url) for server in plan.servers}
@@ -259,6 +260,7 @@ class Rig:
     def postgres_full(self) -> Iterator[None]:
         """No connection to Postgres is left for clawq, for the length of the block."""
         inside = Inside(self.home.path)
+
         with ExitStack() as held:
             inside.sql("ALTER ROLE clawq CONNECTION LIMIT 0")
             inside.sql(END_SESSIONS)
@@ -296,7 +298,7 @@ class Rig:
     def sweep(self) -> None:
         """I7: no container of a dead worker is left once another has started."""
         self.kill("execution")
-        eventually(lambda: not Inside(self.home.path).containers(), timeout=60)
+        eventually(lambda: not self.inside.containers(), timeout=60)
 
     def redis(self) -> redis_.Redis:
         """A client of Redis itself, past all links."""

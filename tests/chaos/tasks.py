@@ -24,10 +24,12 @@ from tests.chaos.invariants import Inside, check_invariants, left_behind
 from tests.support import eventually, opened
 
 #: Says a word of its own as it starts, so that results can be told apart.
-PROGRAM = (
-    "import secrets, sys, time\nprint('run', secrets.token_hex(8), flush=True)\ntime.sleep(float(sys.argv[1]))\n"
-    "print('done')"
-)
+PROGRAM = """\
+import os, secrets, sys, time
+os.write(1, b"run %s\\n" % secrets.token_hex(8).encode())
+time.sleep(float(sys.argv[1]))
+print("done")
+"""
 #: A client's patience; the API answers within 12 s whatever Postgres does.
 _CLIENT_S = 20
 _ENDS = ("succeeded", "failed", "cancelled", "skipped")
@@ -175,7 +177,7 @@ class Tasks:
 
     def words(self) -> int:
         """How many programs have started, by the words that they said."""
-        query = "SELECT count(DISTINCT left(data->>'text', 20)) AS n FROM events WHERE data->>'text' LIKE 'run %%'"
+        query = "SELECT count(DISTINCT substring(data->>'text' FROM '^run [0-9a-f]{16}')) AS n FROM events"
         return int(self.inside.sql(query)[0].n)
 
     def rows(self) -> list[Any]:
@@ -203,9 +205,10 @@ class Tasks:
         """Wait until so many POSTs were accepted."""
         eventually(lambda: sum(answer.accepted for answer in self.answers) >= count, timeout=60)
 
-    def await_refused(self, count: int) -> None:
-        """Wait until so many POSTs were not."""
-        eventually(lambda: sum(not answer.accepted for answer in self.answers) >= count, timeout=60)
+    def await_refused(self, more: int) -> None:
+        """Wait until so many more POSTs were not."""
+        before = len(self.answers)
+        eventually(lambda: sum(not answer.accepted for answer in self.answers[before:]) >= more, timeout=60)
 
     def await_age(self, task_id: str, seconds: float) -> None:
         """Wait until it is so long ago that this task was first started."""

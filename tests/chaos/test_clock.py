@@ -28,6 +28,16 @@ def test_a_clock_killed_between_its_commit_and_its_envelopes_loses_nothing(rig: 
     assert tasks.settle() == {"succeeded": 10}
 
 
+def test_a_gateway_killed_with_the_bell_in_its_hand_is_rung_for_again(rig: Rig, tasks: Tasks) -> None:
+    link = rig.link("gateway", "postgres")
+    link.trap(b"clawq.admit", deliver=False)
+    tasks.echo(20)
+    link.await_sprung()
+    rig.kill("gateway")
+    assert tasks.statuses() == {"pending": 20}
+    assert tasks.settle() == {"succeeded": 20}
+
+
 def test_a_gateway_killed_between_its_commit_and_its_envelopes_loses_nothing(rig: Rig, tasks: Tasks) -> None:
     rig.link("gateway", "redis").trap(b'"task": "tasks.run"', deliver=False)
     tasks.echo(10)

@@ -22,7 +22,7 @@ def test_a_worker_cut_off_from_redis_ends_what_it_runs(rig: Rig, tasks: Tasks) -
 
 
 def test_a_worker_cut_off_from_postgres_gives_up_what_another_takes_over(rig: Rig, tasks: Tasks) -> None:
-    task = tasks.program(6)
+    task = tasks.program(4)
     first = tasks.holder(task)
     rig.link(first, "postgres").pause()
     assert tasks.holder(task, attempt=2) != first

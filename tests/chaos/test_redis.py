@@ -9,7 +9,6 @@ import pytest
 from app.queues import Queue
 from tests.chaos.rig import Rig
 from tests.chaos.tasks import Tasks
-from tests.support import eventually
 
 
 def test_a_redis_that_forgets_everything_loses_no_waiting_task(rig: Rig, tasks: Tasks) -> None:
@@ -76,12 +75,3 @@ def test_a_full_redis_keeps_no_client_waiting_and_recovers(rig: Rig, tasks: Task
     assert {answer.status for answer in tasks.answers} == {202}
     assert max(answer.seconds for answer in tasks.answers) < 1
     assert tasks.settle() == {"succeeded": len(tasks.accepted)}
-
-
-def test_a_gateway_killed_with_the_bell_in_its_hand_is_rung_for_again(rig: Rig, tasks: Tasks) -> None:
-    rig.pause("gateway")
-    tasks.echo(20)
-    with rig.redis() as redis:
-        eventually(lambda: redis.llen(Queue.GATEWAY) == 0)
-    rig.kill("gateway")
-    assert tasks.settle() == {"succeeded": 20}
