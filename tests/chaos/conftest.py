@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 
 import pytest
 
+from app.errors import SettingsError
+from app.local import home as homes
+from app.local.home import Home
+from app.local.plan import ROOT, Plan, make_plan
 from app.settings import Settings
 from tests.chaos.rig import Rig, a_rig
 from tests.chaos.tasks import Tasks
 from tests.conftest import _ENV, _forget, missing
 from workers.sandbox.choose import probe
 
-LEASE_S = 3
+#: Short leases, so that recovery can be awaited; a drain that is longer than the programs that have to end in it.
+SETTINGS = {"CLAWQ_API_PORT": "0", "CLAWQ_LEASE_S": "3", "CLAWQ_DRAIN_S": "5"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    home = tmp_path_factory.mktemp("chaos") / "home"
+    home = homes.open_home(tmp_path_factory.mktemp("chaos") / "home")
+    try:
+        plan = _plan(home)
+    except SettingsError as exc:
+        missing(f"no stack: {exc}")
+    with a_rig(plan, home) as rig:
+        yield rig
+        rig.sweep()
+
+
+def _plan(home: Home) -> Plan:
+    """What a stack in this home consists of, whatever the machine's settings are."""
     with pytest.MonkeyPatch.context() as environment:
-        for name in list(os.environ):
-            if name.startswith(_ENV):
-                environment.delenv(name)
-        environment.setenv("CLAWQ_HOME", str(home))
+        for name in [name for name in os.environ if name.startswith(_ENV)]:
+            environment.delenv(name)
+        for name, value in SETTINGS.items():
+            environment.setenv(name, value)
+        environment.setenv("CLAWQ_HOME", str(home.path))
         _forget()
         try:
-            with a_rig(home, environment, CLAWQ_LEASE_S=str(LEASE_S), CLAWQ_DRAIN_S="5") as rig:
-                yield rig
-                rig.sweep()
+            return make_plan(home, ROOT / "Procfile", secrets.token_hex(16), lambda *_, **__: None)
         finally:
             _forget()
 

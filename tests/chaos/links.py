@@ -144,7 +144,7 @@ class Link:
                 await server.drain()
             # A client that is gone while nothing passes leaves its engine in the dark, as a broken network does.
             await connection.is_open.wait()
-        server.transport.abort() if reader.exception() else server.close()
+        server.close()
 
     def _springs(self, connection: Connection, data: bytes) -> bool:
         if self._trap is None:

@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
-import pytest
 import redis as redis_
 from celery import Celery
 
 from app.local import home as homes
-from app.local.plan import Plan, make_plan, prepare_database
+from app.local.plan import Plan, prepare_database
 from app.local.procfile import Line
 from app.local.ready import wait_for_workers
-from app.local.servers import Server, _die_with_parent, wait_until_ready
+from app.local.servers import Server, wait_until_ready
 from tests.chaos.invariants import Inside
 from tests.chaos.links import Link, Loop
+from tests.chaos.process import Process
 from tests.support import eventually
 
 #: What the scenarios are about; the other two roles have nothing to do yet.
@@ -46,100 +42,6 @@ _FREE_CONNECTIONS = """
            - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid())
            AS n
 """
-
-
-@dataclass
-class Process:
-    """One process of the rig."""
-
-    name: str
-    argv: tuple[str, ...]
-    cwd: Path
-    env: Mapping[str, str]
-    log: Path
-    server: Server | None = None
-    popen: subprocess.Popen[bytes] | None = None
-    #: Whether it is to be started again when it ends.
-    wanted: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def pid(self) -> int | None:
-        """None while it does not run."""
-        return self.popen.pid if self.popen and self.popen.poll() is None else None
-
-    def start(self) -> None:
-        """Start it, unless it runs. It ends with the thread that calls this."""
-        with self.lock:
-            self.wanted = self.server is None
-            if self.pid is None:
-                self._start()
-
-    def keep(self) -> None:
-        """Start it again if it ended by itself."""
-        with self.lock:
-            if self.wanted and self.pid is None:
-                self._start()
-
-    def _start(self) -> None:
-        account = self.server.account if self.server else None
-        with self.log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                self.argv,
-                cwd=self.cwd,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=account.groups if account else None,
-                start_new_session=True,
-                preexec_fn=_die_with_parent(signal.SIGKILL),
-            )
-
-    def signal(self, sign: signal.Signals) -> None:
-        """Send a signal to it and all its children, the parent first."""
-        for process in self._tree():
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(sign)
-
-    def kill(self) -> None:
-        """SIGKILL, children included; it stays down."""
-        self.wanted = False
-        self.signal(signal.SIGKILL)
-        self.wait()
-
-    def ask(self, sign: signal.Signals) -> None:
-        """Send a signal to it alone."""
-        assert self.popen
-        self.popen.send_signal(sign)
-
-    def wait(self, timeout: float = 30) -> None:
-        """Wait for its end."""
-        if self.popen:
-            self.popen.wait(timeout)
-
-    def end(self) -> None:
-        """Ask it to end, then insist."""
-        self.wanted = False
-        if self.pid is None:
-            return
-        self.signal(signal.SIGCONT)
-        self.ask(self.server.stop_signal if self.server else signal.SIGTERM)
-        try:
-            self.wait(15)
-        except subprocess.TimeoutExpired:
-            self.signal(signal.SIGKILL)
-            self.wait()
-
-    def _tree(self) -> list[psutil.Process]:
-        if self.pid is None:
-            return []
-        with suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.pid)
-            return [parent, *parent.children(recursive=True)]
-        return []
 
 
 class Rig:
@@ -317,24 +219,16 @@ class Rig:
 
 
 @contextmanager
-def a_rig(path: Path, environment: pytest.MonkeyPatch, **settings: str) -> Iterator[Rig]:
-    """A rig that runs for the length of the block. `environment` is clean and points at `path`; it is read once."""
-    for name, value in {"CLAWQ_API_PORT": "0", **settings}.items():
-        environment.setenv(name, value)
-    home = homes.open_home(path)
-    plan = make_plan(home, _procfile(), secrets.token_hex(16), lambda *_, **__: None)
+def a_rig(plan: Plan, home: homes.Home) -> Iterator[Rig]:
+    """A rig that runs for the length of the block."""
     loop = Loop()
-    rig = Rig(replace(plan, env=dict(plan.env)), home, loop)
+    rig = Rig(plan, home, loop)
     try:
         rig.start()
         yield rig
     finally:
         rig.stop()
         loop.close()
-
-
-def _procfile() -> Path:
-    return Path(__file__).parents[2] / "Procfile"
 
 
 def _port(url: str) -> int:

@@ -34,6 +34,7 @@ def test_a_gateway_killed_with_the_bell_in_its_hand_is_rung_for_again(rig: Rig, 
     tasks.echo(20)
     link.await_sprung()
     rig.kill("gateway")
+    link.cut()
     assert tasks.statuses() == {"pending": 20}
     assert tasks.settle() == {"succeeded": 20}
 
