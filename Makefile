@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test guards check bench lock clean
+.PHONY: help install demo up down test chaos soak guards check bench lock clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test: install ## Run every test that this machine can run
 
 guards: install ## Prove that tests go red without what they guard
 	$(VENV)/bin/python tests/prove_guards.py
+
+chaos: install ## Break a running stack in every known way, quickly (part of `make test`)
+	$(VENV)/bin/pytest tests/chaos
+
+soak: install ## Break it for longer: default leases, and random faults for CLAWQ_SOAK_S seconds
+	$(VENV)/bin/pytest tests/chaos -m soak -s
 
 check: install ## Check format, lint, types and the direction of imports
 	$(VENV)/bin/ruff format --check

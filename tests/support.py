@@ -232,7 +232,7 @@ def lapse(task_id: str) -> None:
 
 def envelopes(queue: str) -> list[tuple[str, list[Any]]]:
     """What waits in a queue of Redis: (Celery job, arguments), oldest first."""
-    return [_open(raw) for raw in reversed(publisher.client().lrange(queue, 0, -1))]
+    return [opened(raw) for raw in reversed(publisher.client().lrange(queue, 0, -1))]
 
 
 def empty_redis() -> None:
@@ -249,7 +249,8 @@ def a_claim(**values: Any) -> Claim:
     return Claim(**{**defaults, **values})
 
 
-def _open(raw: bytes) -> tuple[str, list[Any]]:
+def opened(raw: bytes) -> tuple[str, list[Any]]:
+    """An envelope as it lies in Redis: (Celery job, arguments)."""
     message = json.loads(raw)
     args: Sequence[Any] = json.loads(base64.b64decode(message["body"]))[0]
     return message["headers"]["task"], list(args)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,12 +93,11 @@ class Stack:
         return pid
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for all acceptance tests, with short leases so that recovery can be awaited."""
-    home = tmp_path_factory.mktemp("stack") / "home"
+@contextmanager
+def up(home: Path, **settings: str) -> Iterator[Stack]:
+    """A stack in `home` for the length of the block, with these settings and none of the machine's."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CLAWQ_", "DATABASE", "REDIS"))}
-    env |= {"CLAWQ_HOME": str(home), "CLAWQ_API_PORT": "0", "CLAWQ_LEASE_S": "3", "CLAWQ_DRAIN_S": "1"}
+    env |= {"CLAWQ_HOME": str(home), "CLAWQ_API_PORT": "0", **settings}
     up = subprocess.run(
         [PROGRAMS / "clawq", "up", "--background", "--json"], cwd=ROOT, env=env, capture_output=True, text=True
     )
@@ -107,3 +107,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield Stack(told["api_url"], told["api_key"], home, env)
     finally:
         subprocess.run([PROGRAMS / "clawq", "down"], cwd=ROOT, env=env, check=True)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for all acceptance tests, with short leases so that recovery can be awaited."""
+    with up(tmp_path_factory.mktemp("stack") / "home", CLAWQ_LEASE_S="3", CLAWQ_DRAIN_S="1") as stack:
+        yield stack

@@ -1,0 +1,277 @@
+"""Tasks: what a scenario posts, what became of it, and the check at its end.
+
+A client as it should be: each POST carries an Idempotency-Key and is repeated until it is answered 2xx.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg2
+
+from app.queues import Queue
+from tests.chaos.invariants import Inside, check_invariants, left_behind
+from tests.support import eventually, opened
+
+#: Says a word of its own as it starts, so that results can be told apart.
+PROGRAM = """\
+import os, secrets, sys, time
+os.write(1, b"run %s\\n" % secrets.token_hex(8).encode())
+time.sleep(float(sys.argv[1]))
+print("done")
+"""
+#: A client's patience; the API answers within 12 s whatever Postgres does.
+_CLIENT_S = 20
+_ENDS = ("succeeded", "failed", "cancelled", "skipped")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one POST was answered; status 0: nothing, the connection broke."""
+
+    status: int
+    seconds: float
+    body: dict[str, Any]
+
+    @property
+    def accepted(self) -> bool:
+        return 200 <= self.status < 300
+
+
+class Tasks:
+    """The tasks of one scenario."""
+
+    def __init__(self, api_url: str, api_key: str, home: Path, *, patient: bool = False, processes: int = 8) -> None:
+        """
+        Args:
+            api_url: the API.
+            api_key: its key.
+            home: of the stack.
+            patient: wait for the clock's real half minute until an envelope is sent again; otherwise Postgres is told
+                that three seconds are as long.
+            processes: how many processes of the stack have a pool of connections.
+        """
+        self.inside = Inside(home)
+        self.accepted: list[str] = []
+        self.answers: list[Answer] = []
+        self._url = f"{api_url}/api/v1/tasks"
+        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._patient = patient
+        self._processes = processes
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(1)
+
+    def close(self) -> None:
+        """Forget about it."""
+        self._pool.shutdown()
+
+    # Posting
+
+    def try_to_post(self, key: str, task_type: str = "echo", **fields: Any) -> Answer:
+        """POST a task once."""
+        body = {"task_type": task_type, "payload": {"key": key}, "labels": {"key": key}, **fields}
+        return self._post("", body, {"Idempotency-Key": key})
+
+    def post(self, key: str | None = None, timeout: float = 60, **fields: Any) -> str:
+        """POST a task until it is accepted; returns its id."""
+        key = key or new_key()
+        answer: Answer = eventually(lambda: a if (a := self.try_to_post(key, **fields)).accepted else None, timeout)
+        return str(answer.body["id"])
+
+    def echo(self, count: int, **fields: Any) -> list[str]:
+        """Post tasks that a worker answers at once, all in one request; returns their ids."""
+        return self._batch("echo", [{"n": n} for n in range(count)], fields)
+
+    def programs(self, count: int, seconds: float, **fields: Any) -> list[str]:
+        """Post programs that take so long, all in one request; returns their ids."""
+        payload = {"code": PROGRAM, "args": [str(seconds)]}
+        return self._batch("python", [payload] * count, fields)
+
+    def program(self, seconds: float, **fields: Any) -> str:
+        """Post one program that takes so long; returns its id."""
+        return self.programs(1, seconds, **fields)[0]
+
+    def aside(self, key: str) -> Future[Answer]:
+        """POST a task once, in a thread; `result()` is the answer."""
+        return self._pool.submit(self.try_to_post, key)
+
+    def cancel(self, task_id: str) -> Answer:
+        """Ask for the end of a task."""
+        return self._post(f"/{task_id}/cancel", {}, {})
+
+    @contextmanager
+    def load(self, per_s: float = 20, clients: int = 4) -> Iterator[None]:
+        """Post echo tasks for the length of the block; what was not accepted is repeated after it until it is."""
+        keys: list[str] = []
+        over = threading.Event()
+
+        def client() -> None:
+            while not over.wait(clients / per_s):
+                key = new_key()
+                if not self.try_to_post(key).accepted:
+                    keys.append(key)
+
+        threads = [threading.Thread(target=client) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        for key in keys:
+            self.post(key)
+
+    def _batch(self, task_type: str, payloads: list[dict[str, Any]], fields: dict[str, Any]) -> list[str]:
+        bodies = [{"task_type": task_type, "payload": payload, **fields} for payload in payloads]
+        answer = self._post("/batch", {"tasks": bodies}, {})
+        assert answer.accepted, answer
+        ids = [item["id"] for item in answer.body["items"]]
+        self.accepted += ids
+        return ids
+
+    def _post(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
+        started = time.monotonic()
+        try:
+            got = httpx.post(self._url + path, json=body, headers=self._headers | headers, timeout=_CLIENT_S)
+            answer = Answer(got.status_code, time.monotonic() - started, got.json())
+        except (httpx.TransportError, ValueError):
+            answer = Answer(0, time.monotonic() - started, {})
+        with self._lock:
+            self.answers.append(answer)
+            if answer.accepted and (task_id := answer.body.get("id")):
+                self.accepted.append(task_id)
+        return answer
+
+    # Looking
+
+    def row(self, task_id: str) -> Any:
+        """A task as it stands in the table."""
+        (found,) = self.inside.sql("SELECT * FROM tasks WHERE id = %(id)s", id=task_id)
+        return found
+
+    def statuses(self) -> Counter[str]:
+        """How many tasks are in which state."""
+        return Counter(dict(self.inside.sql("SELECT status, count(*) FROM tasks GROUP BY status")))
+
+    def kinds(self, task_id: str) -> list[str]:
+        """The kinds of a task's events, in order; output and progress left out."""
+        query = "SELECT kind FROM events WHERE task_id = %(id)s AND kind NOT IN ('log', 'progress') ORDER BY seq"
+        return [row.kind for row in self.inside.sql(query, id=task_id)]
+
+    def attempts(self, *ids: str) -> set[int]:
+        """The numbers of attempts that these tasks took."""
+        rows = self.inside.sql("SELECT DISTINCT attempt FROM tasks WHERE id = ANY(%(ids)s)", ids=list(ids))
+        return {row.attempt for row in rows}
+
+    def words(self) -> int:
+        """How many programs have started, by the words that they said."""
+        query = "SELECT count(DISTINCT substring(data->>'text' FROM '^run [0-9a-f]{16}')) AS n FROM events"
+        return int(self.inside.sql(query)[0].n)
+
+    def rows(self) -> list[Any]:
+        """All tasks as they stand in the table."""
+        return self.inside.sql("SELECT * FROM tasks")
+
+    # Waiting
+
+    def await_status(self, status: str, *ids: str) -> None:
+        """Wait until all of these tasks are in this state."""
+        query = "SELECT count(*) AS n FROM tasks WHERE id = ANY(%(ids)s) AND status = %(status)s"
+        eventually(lambda: self.inside.sql(query, ids=list(ids), status=status)[0].n == len(ids), timeout=60)
+
+    def await_envelopes(self, *ids: str) -> None:
+        """Wait until the envelopes of these tasks lie in Redis, and none is in a worker's hand."""
+
+        def waiting() -> list[str]:
+            with self.inside.redis() as redis:
+                found = [opened(raw) for raw in redis.lrange(Queue.EXECUTION, 0, -1)]
+            return sorted(task_id for _, (carried,) in found for task_id in carried)
+
+        eventually(lambda: waiting() == sorted(ids))
+
+    def await_accepted(self, count: int) -> None:
+        """Wait until so many POSTs were accepted."""
+        eventually(lambda: sum(answer.accepted for answer in self.answers) >= count, timeout=60)
+
+    def await_refused(self, more: int) -> None:
+        """Wait until so many more POSTs were not."""
+        before = len(self.answers)
+        eventually(lambda: sum(not answer.accepted for answer in self.answers[before:]) >= more, timeout=60)
+
+    def await_age(self, task_id: str, seconds: float) -> None:
+        """Wait until it is so long ago that this task was first started."""
+        query = "SELECT 1 FROM attempts WHERE task_id = %(id)s AND started_at < now() - %(s)s * interval '1 s'"
+        eventually(lambda: self.inside.sql(query, id=task_id, s=seconds), timeout=60)
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass in which something might happen that must not."""
+        (start,) = self.inside.sql("SELECT now() AS at")
+        query = "SELECT 1 WHERE now() > %(start)s + %(s)s * interval '1 s'"
+        eventually(lambda: self.inside.sql(query, start=start.at, s=seconds), timeout=60 + seconds)
+
+    def pass_time(self, seconds: float) -> None:
+        """Make the clock believe that so much time has passed since envelopes were sent."""
+        self.inside.sql(
+            "UPDATE tasks SET next_dispatch_at = next_dispatch_at - %(s)s * interval '1 s' WHERE status = 'queued'",
+            s=seconds,
+        )
+
+    def holder(self, task_id: str, attempt: int = 1) -> str:
+        """Wait until the program of this attempt has said its word; returns the process of the rig that runs it."""
+        query = """
+            SELECT a.worker FROM attempts a JOIN events e USING (task_id, attempt)
+            WHERE task_id = %(id)s AND attempt = %(attempt)s AND e.kind = 'log'
+        """
+        found = eventually(lambda: self.inside.sql(query, id=task_id, attempt=attempt), timeout=60)
+        return str(found[0].worker.partition("@")[0])
+
+    # The end
+
+    def settle(self, timeout: float = 60) -> Counter[str]:
+        """Wait until all is quiet, then check what must hold. Returns how many tasks ended how."""
+        try:
+            eventually(self._quiet, timeout)
+        except AssertionError:
+            raise AssertionError(f"I1: not quiet within {timeout} s: {self.statuses()}") from None
+        check_invariants(self.inside, self.accepted)
+        remnant: list[Any] = []
+
+        def clean() -> bool:
+            remnant[:] = [left_behind(self.inside, self._processes)]
+            return not remnant[0]
+
+        try:
+            eventually(clean, timeout=60)
+        except AssertionError:
+            raise AssertionError(f"I7, I8: left behind after a minute: {remnant}") from None
+        return self.statuses()
+
+    def _quiet(self) -> bool:
+        try:
+            if not self._patient:
+                self.inside.sql(
+                    "UPDATE tasks SET next_dispatch_at = now() WHERE status = 'queued' AND next_dispatch_at > now()"
+                    " AND last_dispatched_at < now() - interval '3 s'"
+                )
+            open_ = self.inside.sql("SELECT id FROM tasks WHERE status <> ALL(%(ends)s) LIMIT 1", ends=list(_ENDS))
+        except psycopg2.OperationalError:
+            return False
+        time.sleep(0.1)
+        return not open_
+
+
+def new_key() -> str:
+    """An Idempotency-Key."""
+    return uuid.uuid4().hex
