@@ -2,7 +2,8 @@
 
 The key `clawq:epoch` holds the run_id of the server that it was written on. It is gone after a flush; after a restart
 or a failover, perhaps to older data, the server's run_id is another. Then every queued task is due for another envelope
-at once; some may be sent for nothing, which costs a failed claim each.
+at once; some may be sent for nothing, which costs a failed claim each. A Redis that was away and is back is treated the
+same: what was sent meanwhile did not arrive.
 
 A Redis that keeps losing its data causes no storm: `_REST_S` bounds how often a clock asks for everything again,
 admission's window how much that is, and the batches of `recover.redispatch` how fast it is sent.
@@ -41,6 +42,8 @@ _MAKE_DUE = text(
 
 #: time.monotonic() until which this process rests.
 _rests_until = 0.0
+#: Whether Redis did not answer when it was asked last.
+_was_away = False
 
 
 def watch(db: Db) -> None:
@@ -48,14 +51,18 @@ def watch(db: Db) -> None:
 
     Does nothing while Redis is away. The key is written after the commit: a crash in between repeats the work.
     """
+    global _was_away
     if time.monotonic() < _rests_until:
         return
     # Before the first statement: no transaction is open in Postgres while Redis takes its time.
     seen: list[tuple[str, str]] = []
-    if not publisher.attempt("epoch", lambda: seen.extend(_look())) or not seen:
+    if not publisher.attempt("epoch", lambda: seen.extend(_look())):
+        _was_away = True
+        return
+    if not seen:
         return
     ((stored, run_id),) = seen
-    if stored == run_id or not db.execute(_LOCK).scalar_one():
+    if (stored == run_id and not _was_away) or not db.execute(_LOCK).scalar_one():
         return
     due = db.execute(_MAKE_DUE).rowcount  # type: ignore[attr-defined]
     after_commit(db, "epoch", partial(_begin, run_id, due))
@@ -77,12 +84,14 @@ def _look() -> list[tuple[str, str]]:
 
 
 def _begin(run_id: str, due: int) -> None:
+    global _was_away
+    _was_away = False
     # The run_id that was read, not that of the server that answers now: it may have been replaced since.
     _rest()
     publisher.attempt("epoch", lambda: publisher.client().set(_KEY, run_id))
     metrics.REDIS_LOSSES.inc()
     level = logging.WARNING if due else logging.INFO
-    log.log(level, "Redis is new, restarted or flushed: %d queued tasks are sent again", due)
+    log.log(level, "Redis is new, restarted, flushed or back: %d queued tasks are sent again", due)
 
 
 def _rest() -> None:

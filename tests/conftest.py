@@ -84,3 +84,4 @@ def _forget() -> None:
         cached.cache_clear()
     publisher._breaker.succeeded()
     epoch._rests_until = 0.0
+    epoch._was_away = False

@@ -123,6 +123,23 @@ def test_a_redis_that_is_away_is_no_error_and_nothing_is_sent(known: str, clawq:
     assert due() == 0
 
 
+def test_a_redis_that_was_away_and_is_back_lost_what_was_sent_meanwhile(
+    known: str, clawq: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    put("queued")
+    for url in ("redis://127.0.0.1:1/0", redis_url):
+        assert due() == 0
+        clawq.setenv("REDIS_URL", url)
+        settings.cache_clear()
+        publisher.client.cache_clear()
+        publisher._breaker.succeeded()
+        watch()
+    assert due() == 1
+    sql("UPDATE tasks SET next_dispatch_at = now() + interval '1 minute'")
+    watch()
+    assert due() == 0, "once"
+
+
 def test_a_redis_that_refuses_to_answer_this_is_still_published_to(known: str, redis_url: str) -> None:
     admin = publisher.client()
     name = "no_info"
