@@ -39,6 +39,7 @@ def configure() -> None:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_transport="app.transport:Transport",
         broker_transport_options={
             # Longer than any task's wall-time ceiling: a redelivery is only a failed claim, but a useless one.
             "visibility_timeout": 6 * 3600,

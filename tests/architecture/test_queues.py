@@ -29,6 +29,7 @@ SETTINGS = {
     "task_create_missing_queues": False,
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
+    "broker_transport": "app.transport:Transport",
     "worker_pool": "app.pool:ThreadPool",
     "beat_scheduler": "workers.clock:Clock",
 }

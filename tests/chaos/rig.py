@@ -194,13 +194,17 @@ class Rig:
         with self.redis() as redis:
             redis.config_set("maxmemory", 0)
         eventually(lambda: _is_ready(self.api_url), timeout=60)
-        pids = {name: self.processes[name].pid for name in WORKERS}
+        pids = self.pids(*WORKERS)
         asyncio.run(wait_for_workers(self.api_url, self.api_key, frozenset(WORKERS), lambda: pids, self.home.log))
 
     def sweep(self) -> None:
         """I7: no container of a dead worker is left once another has started."""
         self.kill("execution")
         eventually(lambda: not self.inside.containers(), timeout=60)
+
+    def pids(self, *names: str) -> dict[str, int | None]:
+        """Which processes these are now; None while one does not run."""
+        return {name: self.processes[name].pid for name in names}
 
     def redis(self) -> redis_.Redis:
         """A client of Redis itself, past all links."""

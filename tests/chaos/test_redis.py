@@ -7,7 +7,7 @@ import random
 import pytest
 
 from app.queues import Queue
-from tests.chaos.rig import Rig
+from tests.chaos.rig import WORKERS, Rig
 from tests.chaos.tasks import Tasks
 
 
@@ -30,7 +30,8 @@ def test_a_stopped_redis_keeps_no_client_waiting(rig: Rig, tasks: Tasks, stopped
     assert tasks.settle() == {"succeeded": len(tasks.accepted)}
 
 
-def test_a_redis_killed_under_load_loses_nothing_that_was_accepted(rig: Rig, tasks: Tasks) -> None:
+def test_a_redis_killed_under_load_takes_nothing_that_was_accepted_and_no_worker_along(rig: Rig, tasks: Tasks) -> None:
+    pids = rig.pids(*WORKERS)
     with tasks.load():
         tasks.await_accepted(20)
         rig.kill("redis", restart=False)
@@ -39,6 +40,7 @@ def test_a_redis_killed_under_load_loses_nothing_that_was_accepted(rig: Rig, tas
         tasks.await_accepted(60)
     assert {answer.status for answer in tasks.answers} == {202}
     assert tasks.settle() == {"succeeded": len(tasks.accepted)}
+    assert rig.pids(*WORKERS) == pids
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -57,12 +59,14 @@ def test_envelopes_delivered_three_times_in_any_order_run_nothing_twice(rig: Rig
 
 
 def test_workers_whose_connections_break_again_and_again_lose_nothing(rig: Rig, tasks: Tasks) -> None:
+    pids = rig.pids(*WORKERS)
     with tasks.load(), rig.redis() as redis:
         for round_ in range(1, 5):
             for kind in ("normal", "pubsub"):
                 redis.client_kill_filter(_type=kind, skipme=True)
             tasks.await_accepted(20 * round_)
     assert tasks.settle() == {"succeeded": len(tasks.accepted)}
+    assert rig.pids(*WORKERS) == pids
 
 
 def test_a_full_redis_keeps_no_client_waiting_and_recovers(rig: Rig, tasks: Tasks) -> None:
