@@ -9,10 +9,11 @@ from __future__ import annotations
 from celery import Celery, signals
 from kombu.entity import Queue as KombuQueue
 
-from app import logs
+from app import logs, transport
 from app.queues import ADMIT, Queue
 from app.settings import settings
 
+transport.install()
 celery_app = Celery("clawq", include=["workers.gateway", "workers.run", "workers.lifecycle"])
 
 
@@ -39,7 +40,6 @@ def configure() -> None:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport="app.transport:Transport",
         broker_transport_options={
             # Longer than any task's wall-time ceiling: a redelivery is only a failed claim, but a useless one.
             "visibility_timeout": 6 * 3600,

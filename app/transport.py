@@ -1,7 +1,7 @@
 """kombu's Redis transport, but one whose dead channels do not take their worker along.
 
-When Redis goes away, Celery leaves the old channel behind; whatever still wants to use it (the ack of a job that ran on,
-the give-back of envelopes as it is closed) has it connect anew. kombu 5.7 then asks a connection that has lost its
+When Redis goes away, Celery leaves the old channel behind; whatever still wants to use it (the ack of a job that ran
+on, the give-back of envelopes as it is closed) has it connect anew. kombu 5.7 then asks a connection that has lost its
 parameters: AttributeError, for which nobody is prepared, and the worker ends.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 
@@ -19,11 +20,19 @@ class Channel(kombu_redis.Channel):
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         if self.connection.client is None:
             raise redis.ConnectionError("the connection of this channel was closed")
-        found: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        found: dict[str, Any] = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
         return found
 
 
 class Transport(kombu_redis.Transport):
-    """`broker_transport` in app/celery.py names it."""
+    """kombu's, with such channels."""
 
     Channel = Channel
+
+
+def install() -> None:
+    """Let redis:// and rediss:// mean this transport in this process.
+
+    Celery's own setting, `broker_transport`, would have kombu take rediss:// for a URL without TLS.
+    """
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "app.transport:Transport"))

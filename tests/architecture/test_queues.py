@@ -13,6 +13,7 @@ from app.celery import celery_app
 from app.local import procfile
 from app.queues import ADMIT, RUN, Queue
 from app.tasks.types import TASK_TYPES
+from app.transport import Transport
 from tests.architecture.sources import ROOT
 from workers import node
 
@@ -29,7 +30,6 @@ SETTINGS = {
     "task_create_missing_queues": False,
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
-    "broker_transport": "app.transport:Transport",
     "worker_pool": "app.pool:ThreadPool",
     "beat_scheduler": "workers.clock:Clock",
 }
@@ -87,6 +87,13 @@ def test_envelopes_go_to_queues_that_exist(celery) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_celery_is_set_as_reliability_needs_it(celery, name: str) -> None:
     assert celery.conf[name] == SETTINGS[name]
+
+
+@pytest.mark.parametrize(("scheme", "tls"), [("redis", False), ("rediss", True)])
+def test_envelopes_go_through_our_transport(celery, scheme: str, tls: bool) -> None:
+    connection = celery.connection_for_read(url=f"{scheme}://127.0.0.1:1/0")
+    assert connection.get_transport_cls() is Transport
+    assert bool(connection.ssl) == tls
 
 
 def test_the_broker_cannot_hang_a_worker_nor_give_work_out_again_too_soon(celery) -> None:
