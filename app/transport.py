@@ -1,6 +1,6 @@
 """kombu's Redis transport, but one whose dead channels do not take their worker along.
 
-When Redis goes away, Celery leaves the old channel behind; whatever still wants to use it (the ack of a job that ran on,
+When Redis goes away, Celery leaves the old channel behind; what still wants to use it (the ack of a job that ran on,
 the give-back of envelopes as it is closed) has it connect anew. kombu 5.7 then asks a connection that has lost its
 parameters: AttributeError, for which nobody is prepared, and the worker ends.
 """
