@@ -53,6 +53,7 @@ def _guard(name: str, file: str, text: str, instead: str, *red: str) -> Guard:
 GUARDS = (
     _guard(
         "finish: the attempt", "app/tasks/finish.py", " AND t.attempt = n.attempt", "", _LATE,
+        "tests/chaos/test_workers.py::test_the_late_result_of_a_stopped_worker_is_refused",
     ),
     _guard(
         "finish: only what runs", "app/tasks/finish.py", "n.was = 'running'", "true",
@@ -88,7 +89,10 @@ GUARDS = (
         f"{_TASKS}/test_recover.py::test_an_expired_lease_gives_the_task_back",
     ),
     _guard("clock: takes back", "workers/clock.py", "    recover.take_back,\n", "", _TICK),
-    _guard("clock: sends again", "workers/clock.py", "    recover.redispatch,\n", "", _TICK),
+    _guard(
+        "clock: sends again", "workers/clock.py", "    recover.redispatch,\n", "", _TICK,
+        "tests/chaos/test_workers.py::test_envelopes_die_with_a_worker_that_took_but_did_not_open_them",
+    ),
     _guard("clock: expires", "workers/clock.py", "    recover.expire,\n", "", _TICK),
     _guard("clock: starts what is due", "workers/clock.py", "    recover.start_due,\n", "", _TICK),
     Guard(
