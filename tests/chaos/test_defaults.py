@@ -59,8 +59,10 @@ def test_the_late_result_of_a_stopped_worker_is_refused(stack: Stack, tasks: Tas
     task = tasks.program(25)
     tasks.holder(task)
     os.kill(pid, signal.SIGSTOP)
-    tasks.await_status("pending", task)
-    os.kill(pid, signal.SIGCONT)
+    try:
+        eventually(lambda: "lease_expired" in tasks.kinds(task), timeout=60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
     assert tasks.settle(timeout=120) == {"succeeded": 1}
     assert tasks.kinds(task) == ONE_LOST
 
