@@ -44,8 +44,8 @@ class Endpoint:
         rule: Flask's pattern, prefix included.
         view: called with those of `db`, `caller`, `body`, `query` and the path's parts that it has parameters for.
             One that takes `db` runs in a transaction; any other opens its own. One whose `db` may be None shares a
-            transaction with others, in a statement that looks at the key again; it is given one of its own only where
-            the request may be repeated, so that the work and the record of the answer are one.
+            transaction with others, in a statement that looks at the key again. It is given one of its own where the
+            request is large, or may be repeated, so that the work and the record of the answer are one.
         tag: the chapter of the documentation.
         scope: what the caller's key must allow; None: open to everyone.
         answers: success statuses and their models.
@@ -68,9 +68,9 @@ class Endpoint:
     takes: frozenset[str]
     shares_db: bool
 
-    def takes_db(self, *, repeatable: bool) -> bool:
-        """Whether the view is to be called in a transaction, for a request with an Idempotency-Key or one without."""
-        return "db" in self.takes and (repeatable or not self.shares_db)
+    def takes_db(self, *, alone: bool) -> bool:
+        """Whether the view is to be called in a transaction; `alone`: the request shares none."""
+        return "db" in self.takes and (alone or not self.shares_db)
 
     @property
     def name(self) -> str:

@@ -21,8 +21,8 @@ BYTES_PER_S = 64 * 1024
 #: Seconds in which a client that has its answer may ask again of the same thread. Gunicorn's own way back, through the
 #: thread that accepts, costs a fifth of a small request.
 AGAIN_S = 0.002
-#: Requests of one connection in a row, so that others get their turn.
-_TURN = 100
+#: Seconds of such a turn, so that others get theirs: whoever asks for slow things asks once.
+_TURN_S = 0.02
 #: Seconds in which what nobody read of a request is thrown away. Closing at once would take the answer with it.
 LINGER_S = 1.0
 
@@ -79,11 +79,11 @@ class Worker(ThreadWorker):
         """Answer requests as they come. False: the connection is done with; anything else is gunicorn's own affair."""
         if not isinstance(conn.sock, Client):
             conn.sock = Client(fileno=conn.sock.detach())
-        kept: Any = True
-        for _ in range(_TURN):
+        turn_ends = time.monotonic() + _TURN_S
+        while True:
             conn.sock.allow(REQUEST_S, BYTES_PER_S)
             kept = super().handle(conn)
-            if kept is not True or not self.alive or not conn.sock.asks_again():
+            if kept is not True or not self.alive or time.monotonic() > turn_ends or not conn.sock.asks_again():
                 break
         if kept is False:
             _linger(conn.sock)

@@ -12,17 +12,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestTimeout, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException, RequestTimeout, UnsupportedMediaType
 
 from api import problems
 from api.auth import authenticate, bearer
 from api.endpoints import Endpoint, Reply
 from app import idempotency
 from app.db import transaction
-from app.errors import Invalid, NotFound, Problem
+from app.errors import ClawqError, Invalid, NotFound, Problem
 from app.keys import Caller
 from app.storable import check_storable
 
+#: Bytes of a body that may share a statement with others.
+LIGHT = 64 * 1024
 _IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
 
 
@@ -38,13 +40,20 @@ def handle(endpoint: Endpoint, **path: str) -> Response:
     if endpoint.scope is None:
         return _response(endpoint.view(**_arguments(endpoint, path, b"")))
     key_text = bearer(request.headers.get("Authorization"))
-    caller = authenticate(key_text, endpoint.scope, fenced=endpoint.shares_db)
+    fenced = endpoint.shares_db and "Idempotency-Key" not in request.headers
+    caller = authenticate(key_text, endpoint.scope, fenced=fenced)
     g.key_id = caller.key_id
-    raw = _body(endpoint)
-    if not endpoint.takes_db(repeatable="Idempotency-Key" in request.headers):
-        return _response(endpoint.view(**_arguments(endpoint, path, raw, caller=caller)))
-    with transaction() as db:
-        return _work(endpoint, path, raw, db, caller)
+    try:
+        raw = _body(endpoint)
+        if not endpoint.takes_db(alone=not fenced or len(raw) > LIGHT):
+            return _response(endpoint.view(**_arguments(endpoint, path, raw, caller=caller)))
+        with transaction() as db:
+            return _work(endpoint, path, raw, db, caller)
+    except (ClawqError, HTTPException):
+        if fenced:
+            # Nothing was written, so nothing has looked at the key; who has none any more learns nothing else.
+            authenticate(key_text, endpoint.scope)
+        raise
 
 
 def _body(endpoint: Endpoint) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import prepared
@@ -141,6 +141,11 @@ def single() -> Iterator[Connection]:
 def _autocommit() -> Engine:
     # An engine of its own: to turn a connection into one that commits by itself, and back, costs more than it saves.
     return _create_engine(isolation_level="AUTOCOMMIT")
+
+
+def is_out_of_time(exc: SQLAlchemyError) -> bool:
+    """Whether Postgres gave a statement up because it took too long."""
+    return isinstance(exc, DBAPIError) and getattr(exc.orig, "pgcode", None) == "57014"
 
 
 def after_commit(db: Db, key: Hashable, callback: Callable[[], None]) -> None:

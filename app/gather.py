@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.db import statements
 
@@ -74,32 +75,39 @@ class Gather(Generic[Item, Answer]):
         """Work for those in line, then let the next one lead."""
         with self._lock:
             group, self._line = self._line[:_MOST], self._line[_MOST:]
+        failure: Exception | None = RuntimeError("broken off")
         try:
-            self._settle(group)
+            failure = self._settle(group)
         finally:
             with self._lock:
+                if failure:
+                    # Whoever waits has waited for this Postgres as long as the leader has, and would again.
+                    group, self._line = [*group, *self._line], []
                 heir = self._line[0] if self._line else None
                 self._busy = heir is not None
+            for place in group:
+                if place.answer is None:
+                    place.answer = failure
             for place in (*group[1:], *filter(None, (heir,))):
                 place.gate.release()
 
-    def _settle(self, group: Sequence[_Place[Item, Answer]]) -> None:
+    def _settle(self, group: Sequence[_Place[Item, Answer]]) -> Exception | None:
+        """Have a group done. Returns what keeps everybody's work from being done, such as a Postgres that is away."""
         try:
             with self._begin() as db:
                 answers = self._work(db, [place.item for place in group])
         except (IntegrityError, DataError) as exc:
             # One of them is at fault, and who is alone knows that it is.
-            if len(group) > 1:
-                for place in group:
-                    self._settle([place])
-                return
-            answers = [exc]
-        except BaseException as exc:
-            failure = exc if isinstance(exc, Exception) else RuntimeError(f"broken off: {type(exc).__name__}")
+            if len(group) == 1:
+                group[0].answer = exc
+            failures = [self._settle([place]) for place in group] if len(group) > 1 else []
+            return next(filter(None, failures), None)
+        except (OperationalError, InterfaceError, PoolTimeout) as exc:
+            return exc
+        except Exception as exc:  # noqa: BLE001
             for place in group:
-                place.answer = failure
-            if not isinstance(exc, Exception):
-                raise
-            return
+                place.answer = exc
+            return None
         for place, answer in zip(group, answers, strict=True):
             place.answer = answer
+        return None

@@ -76,7 +76,8 @@ def clawq(environment: pytest.MonkeyPatch, postgres_url: str, redis_url: str) ->
         tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
         db.execute(text(f"TRUNCATE {tables}"))
     yield environment
-    app_db.engine().dispose()
+    for made in (app_db.engine, app_db._autocommit):
+        made().dispose()
 
 
 def _forget() -> None:
@@ -84,4 +85,5 @@ def _forget() -> None:
         cached.cache_clear()
     publisher._breaker.succeeded()
     epoch._rests_until = 0.0
-    epoch._was_away = False
+    epoch._away_since = None
+    epoch._asked_at = 0.0

@@ -93,6 +93,19 @@ GUARDS = (
         "clock: sends again", "workers/clock.py", "    recover.redispatch,\n", "", _TICK,
         "tests/chaos/test_workers.py::test_envelopes_die_with_a_worker_that_took_but_did_not_open_them",
     ),
+    _guard(
+        "clock: notices a loss", "workers/clock.py", "    epoch.watch,\n", "",
+        "tests/chaos/test_redis.py::test_a_redis_that_forgets_everything_loses_no_waiting_task",
+    ),
+    _guard(
+        "submit: the key", "app/tasks/submit.py", "n.key_id IS NULL OR EXISTS", "true OR EXISTS",
+        "tests/integration/api/test_api_access.py"
+        "::test_who_is_known_writes_nothing_from_the_moment_on_that_the_key_is_no_good",
+    ),
+    _guard(
+        "submit: parents are held", "app/tasks/check.py", "ORDER BY id FOR SHARE", "ORDER BY id",
+        f"{_TASKS}/test_submit.py::test_a_submit_waits_for_a_parent_that_is_ending_and_misses_no_release",
+    ),
     _guard("clock: expires", "workers/clock.py", "    recover.expire,\n", "", _TICK),
     _guard("clock: starts what is due", "workers/clock.py", "    recover.start_due,\n", "", _TICK),
     Guard(

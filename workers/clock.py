@@ -15,7 +15,7 @@ from celery.beat import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import agents, epoch, idempotency
-from app.db import Db, statements
+from app.db import Db, is_out_of_time, statements
 from app.health import HealthServer
 from app.tasks import recover
 
@@ -38,6 +38,8 @@ _DUTIES: tuple[Callable[[Db], Any], ...] = (
     agents.sweep,
     idempotency.sweep,
 )
+#: What ends tasks also ends or releases all below them. Where a batch of that takes too long, one at a time does not.
+_HEAVY = (recover.expire, recover.take_back)
 
 
 class Clock(Scheduler):
@@ -71,19 +73,19 @@ class Clock(Scheduler):
         return age < _STALL_S, {"last_duties_s": round(age, 1)}
 
 
-def _do(duty: Callable[[Db], Any]) -> bool:
+def _do(duty: Callable[..., Any], *batch: int) -> bool:
     """One duty, in transactions of its own; a failure is logged and left to the next tick."""
     for _ in range(_ROUNDS):
         try:
             with statements() as db:
-                done = duty(db)
+                done = duty(db, *batch)
         except SQLAlchemyError as exc:
             log.warning("%s failed: %s", duty.__name__, exc)
-            return False
+            return duty in _HEAVY and not batch and is_out_of_time(exc) and _do(duty, 1)
         except Exception:
             # Whatever it is, it must not keep the other duties from being done.
             log.exception("%s failed", duty.__name__)
             return False
-        if done != recover.BATCH:
+        if done != (batch or (recover.BATCH,))[0]:
             break
     return True

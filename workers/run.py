@@ -11,8 +11,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.celery import celery_app
-from app.db import single, statements
+from app.db import is_out_of_time, single, statements
 from app.queues import RUN
+from app.settings import settings
 from app.tasks.claim import Claim, claim
 from app.tasks.finish import finish
 from app.tasks.retry import Outcome
@@ -32,14 +33,25 @@ def run(ids: list[str]) -> None:
     """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly."""
     this = node.current()
     asked_at = time.monotonic()
-    with single() as db:
-        claims = claim(db, ids, this.name)
+    claims = _claim(ids, this.name)
     with this.heart.holding(claims, asked_at) as holds:
         if inline := [hold for hold in holds if TASK_TYPES[hold.claim.task_type].inline]:
             _settle([(hold, handle(hold.claim)) for hold in inline])
         for hold in holds:
             if hold not in inline:
                 _settle([(hold, _run_code(hold, this))])
+
+
+def _claim(ids: list[str], worker: str) -> list[Claim]:
+    """Claim, and once more if the connection was broken: nobody looked whether it still stands."""
+    try:
+        with single() as db:
+            return claim(db, ids, worker)
+    except (OperationalError, InterfaceError) as exc:
+        if not exc.connection_invalidated:
+            raise
+    with single() as db:
+        return claim(db, ids, worker)
 
 
 def _run_code(hold: Hold, this: node.Node) -> Outcome:
@@ -53,13 +65,17 @@ def _run_code(hold: Hold, this: node.Node) -> Outcome:
 def _settle(ended: Sequence[tuple[Hold, Outcome]]) -> None:
     """Write outcomes, again and again while Postgres is away and the leases hold; after that the clock has them."""
     pairs: list[tuple[Claim, Outcome]] = [(hold.claim, outcome) for hold, outcome in ended]
+    give_up = time.monotonic() + settings().lease_s
     while True:
         try:
             with statements() as db:
                 ours = finish(db, pairs)
         except (OperationalError, InterfaceError, PoolTimeout) as exc:
             # Refused, gone, starting up, deadlocked, no connection left: nothing that is wrong with the outcome.
-            if time.monotonic() > min(hold.good_until for hold, _ in ended):
+            if is_out_of_time(exc):
+                _settle_apart(ended, exc)
+                return
+            if time.monotonic() > min(give_up, *(hold.good_until for hold, _ in ended)):
                 raise
             log.warning("cannot write how it ended, trying again: %s", exc)
             threading.Event().wait(_RETRY_S)
@@ -69,6 +85,20 @@ def _settle(ended: Sequence[tuple[Hold, Outcome]]) -> None:
         for lost in {c.id for c, _ in pairs} - ours:
             log.warning("late result discarded: the lease had gone to another", extra={"task_id": lost})
         return
+
+
+def _settle_apart(ended: Sequence[tuple[Hold, Outcome]], exc: Exception) -> None:
+    """Write outcomes one by one: one of them ends too much at once, and shall not keep its neighbours."""
+    if len(ended) == 1:
+        raise exc
+    failed = None
+    for one in ended:
+        try:
+            _settle([one])
+        except (OperationalError, InterfaceError, PoolTimeout) as again:
+            failed = again
+    if failed:
+        raise failed
 
 
 def _log(hold: Hold, outcome: Outcome) -> None:

@@ -92,7 +92,7 @@ _QUEUE = prepared(
         SET status = 'queued', assigned_to = locked.agent, dispatches = 1, last_dispatched_at = now(),
             next_dispatch_at = now() + :redispatch_s * interval '1 second', last_seq = last_seq + 1, updated_at = now()
         FROM locked WHERE t.id = locked.id AND locked.status = 'pending'
-        RETURNING t.id, t.queue, t.task_type, pg_column_size(t.payload) AS payload_bytes, t.last_seq,
+        RETURNING t.id, t.queue, t.task_type, octet_length(t.payload::text) AS payload_bytes, t.last_seq,
                   t.round, t.attempt, t.assigned_to
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)

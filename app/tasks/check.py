@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -42,9 +43,14 @@ class Known:
     parents: dict[tuple[str, str], str]
     #: (owner, session id) → status.
     sessions: dict[tuple[str, str], str]
+    #: Parent id → how many tasks wait for it, those that are asked for now included.
+    children: Mapping[str, int]
     #: Agent id → row with agent_type and configuration.
     agents: dict[str, Any]
 
+
+#: Tasks that may wait for one: the end of a task also ends or releases all of them, in one statement.
+MAX_CHILDREN = 10_000
 
 #: A task and who asks for it.
 Asked = tuple[str, NewTask]
@@ -56,6 +62,7 @@ _PARENTS = text(
     WHERE (owner, id) IN (SELECT * FROM unnest(CAST(:owners AS text[]), CAST(:ids AS text[]))) ORDER BY id FOR SHARE
     """
 )
+_CHILDREN = text("SELECT parent_id, count(*) AS n FROM edges WHERE parent_id = ANY(:ids) GROUP BY parent_id")
 _SESSIONS = text(
     """
     SELECT owner, id, status FROM sessions
@@ -67,8 +74,10 @@ _AGENTS = text("SELECT id, agent_type, configuration FROM agents WHERE id = ANY(
 
 def look_up(db: Db, asked: Sequence[Asked]) -> Known:
     """Read what tasks refer to, one query a noun, and hold the parents until commit."""
+    parents = _statuses(db, _PARENTS, {(owner, p) for owner, task in asked for p in task.dependencies})
     return Known(
-        parents=_statuses(db, _PARENTS, {(owner, p) for owner, task in asked for p in task.dependencies}),
+        parents=parents,
+        children=_children(db, asked) if parents else {},
         sessions=_statuses(db, _SESSIONS, {(owner, task.session_id) for owner, task in asked if task.session_id}),
         agents=_agents(db, {task.assigned_to for _, task in asked if task.assigned_to}),
     )
@@ -98,6 +107,11 @@ def _statuses(db: Db, query: Any, wanted: set[tuple[str, str]]) -> dict[tuple[st
     return {(row.owner, row.id): row.status for row in db.execute(query, params)}
 
 
+def _children(db: Db, asked: Sequence[Asked]) -> Counter[str]:
+    more = Counter(parent for _, task in asked for parent in task.dependencies)
+    return more + Counter({row.parent_id: row.n for row in db.execute(_CHILDREN, {"ids": list(more)})})
+
+
 def _agents(db: Db, wanted: set[str]) -> dict[str, Any]:
     return {row.id: row for row in db.execute(_AGENTS, {"ids": list(wanted)})} if wanted else {}
 
@@ -116,6 +130,8 @@ def _dependencies(owner: str, task: NewTask, known: Known) -> list[Problem]:
         status = known.parents[owner, parent]
         if status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED):
             found.append(Problem(("dependencies", position), f"task {parent} is {status}: it can never be met"))
+        if status != TaskStatus.SUCCEEDED and known.children[parent] > MAX_CHILDREN:
+            found.append(Problem(("dependencies", position), f"at most {MAX_CHILDREN} tasks can wait for {parent}"))
     if len(set(task.dependencies)) != len(task.dependencies):
         found.append(Problem(("dependencies",), "an id occurs twice"))
     return found

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 #: Ids in one envelope of inline tasks: half of what is admitted at once, so that two slots share it.
 INLINE_BATCH = 250
-#: Bytes of their payloads, as stored: a worker loads an envelope's payloads together.
+#: Bytes of their payloads as text: a worker loads an envelope's payloads together.
 INLINE_BYTES = 2**20
 
 
@@ -24,7 +24,7 @@ class Queued:
     id: str
     queue: str
     task_type: str
-    #: Of its payload, as stored.
+    #: Of its payload as text; what is stored may be a hundred times smaller.
     payload_bytes: int
 
 

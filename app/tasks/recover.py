@@ -25,7 +25,7 @@ _REDISPATCH = text(
     )
     UPDATE tasks t SET dispatches = dispatches + 1, last_dispatched_at = now(),
         next_dispatch_at = now() + least(:redispatch_s * power(2, least(dispatches, 4)), 300) * interval '1 second'
-    FROM due WHERE t.id = due.id RETURNING t.id, t.queue, t.task_type, pg_column_size(t.payload) AS payload_bytes
+    FROM due WHERE t.id = due.id RETURNING t.id, t.queue, t.task_type, octet_length(t.payload::text) AS payload_bytes
     """
 )
 # The container of a lost worker ends itself when its worker's stream closes; so a cancel is honoured here.
@@ -96,17 +96,17 @@ def redispatch(db: Db) -> int:
     return len(rows)
 
 
-def take_back(db: Db) -> int:
+def take_back(db: Db, batch: int | None = None) -> int:
     """End attempts whose lease has expired; their tasks go back to pending, or end. Returns how many."""
-    rows = db.execute(_TAKE_BACK, {"batch": BATCH, "max_infra": MAX_INFRA_FAILURES}).all()
+    rows = db.execute(_TAKE_BACK, {"batch": batch or BATCH, "max_infra": MAX_INFRA_FAILURES}).all()
     metrics.LEASES_EXPIRED.inc(len(rows))
     after_end(db, [(row.id, row.status) for row in rows])
     return len(rows)
 
 
-def expire(db: Db) -> int:
+def expire(db: Db, batch: int | None = None) -> int:
     """Fail tasks that no worker started before their deadline. Returns how many."""
-    rows = db.execute(_EXPIRE, {"batch": BATCH}).all()
+    rows = db.execute(_EXPIRE, {"batch": batch or BATCH}).all()
     after_end(db, [(row.id, row.status) for row in rows])
     return len(rows)
 

@@ -77,10 +77,10 @@ class Tasks:
 
     # Posting
 
-    def try_to_post(self, key: str, task_type: str = "echo", **fields: Any) -> Answer:
-        """POST a task once."""
+    def try_to_post(self, key: str, task_type: str = "echo", *, repeatable: bool = True, **fields: Any) -> Answer:
+        """POST a task once; one that is not repeatable shares its statement with others."""
         body = {"task_type": task_type, "payload": {"key": key}, "labels": {"key": key}, **fields}
-        return self._post("", body, {"Idempotency-Key": key})
+        return self._post("", body, {"Idempotency-Key": key} if repeatable else {})
 
     def post(self, key: str | None = None, timeout: float = 60, **fields: Any) -> str:
         """POST a task until it is accepted; returns its id."""
@@ -101,9 +101,9 @@ class Tasks:
         """Post one program that takes so long; returns its id."""
         return self.programs(1, seconds, **fields)[0]
 
-    def aside(self, key: str) -> Future[Answer]:
+    def aside(self, key: str, *, repeatable: bool = True) -> Future[Answer]:
         """POST a task once, in a thread; `result()` is the answer."""
-        return self._pool.submit(self.try_to_post, key)
+        return self._pool.submit(self.try_to_post, key, repeatable=repeatable)
 
     def cancel(self, task_id: str) -> Answer:
         """Ask for the end of a task."""
@@ -111,17 +111,20 @@ class Tasks:
 
     @contextmanager
     def load(self, per_s: float = 20, clients: int = 4) -> Iterator[None]:
-        """Post echo tasks for the length of the block; what was not accepted is repeated after it until it is."""
-        keys: list[str] = []
+        """Post echo tasks for the length of the block, every other one repeatable.
+
+        Of those, what was not accepted is repeated after the block until it is; of the others, it may be there or not.
+        """
+        failed: dict[bool, list[str]] = {True: [], False: []}
         over = threading.Event()
 
-        def client() -> None:
+        def client(repeatable: bool) -> None:
             while not over.wait(clients / per_s):
                 key = new_key()
-                if not self.try_to_post(key).accepted:
-                    keys.append(key)
+                if not self.try_to_post(key, repeatable=repeatable).accepted:
+                    failed[repeatable].append(key)
 
-        threads = [threading.Thread(target=client) for _ in range(clients)]
+        threads = [threading.Thread(target=client, args=(number % 2 == 0,)) for number in range(clients)]
         for thread in threads:
             thread.start()
         try:
@@ -130,8 +133,10 @@ class Tasks:
             over.set()
             for thread in threads:
                 thread.join()
-        for key in keys:
+        for key in failed[True]:
             self.post(key)
+        written = "SELECT id FROM tasks WHERE labels->>'key' = ANY(%(keys)s)"
+        self.accepted += [row.id for row in self.inside.sql(written, keys=failed[False])]
 
     def _batch(self, task_type: str, payloads: list[dict[str, Any]], fields: dict[str, Any]) -> list[str]:
         bodies = [{"task_type": task_type, "payload": payload, **fields} for payload in payloads]
@@ -190,6 +195,11 @@ class Tasks:
         """Wait until all of these tasks are in this state."""
         query = "SELECT count(*) AS n FROM tasks WHERE id = ANY(%(ids)s) AND status = %(status)s"
         eventually(lambda: self.inside.sql(query, ids=list(ids), status=status)[0].n == len(ids), timeout=60)
+
+    def await_dispatches(self, count: int, *ids: str, timeout: float) -> None:
+        """Wait until that many envelopes have been sent for each of these tasks."""
+        query = "SELECT count(*) AS n FROM tasks WHERE id = ANY(%(ids)s) AND dispatches >= %(count)s"
+        eventually(lambda: self.inside.sql(query, ids=list(ids), count=count)[0].n == len(ids), timeout)
 
     def await_envelopes(self, *ids: str) -> None:
         """Wait until the envelopes of these tasks lie in Redis, and none is in a worker's hand."""

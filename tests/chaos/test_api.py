@@ -23,6 +23,18 @@ def test_a_request_whose_answer_died_is_answered_when_it_is_repeated(rig: Rig, t
     assert tasks.settle() == {"succeeded": 1}
 
 
+@pytest.mark.parametrize("written", [False, True], ids=["before it is written", "after it"])
+def test_a_request_that_cannot_be_repeated_is_done_once_or_not_at_all(rig: Rig, tasks: Tasks, written: bool) -> None:
+    link = rig.link("api", "postgres")
+    link.trap(b"EXECUTE clawq_submit", deliver=written)
+    first = tasks.aside(new_key(), repeatable=False)
+    link.await_sprung()
+    link.cut()
+    assert first.result().status == 503
+    tasks.accepted += [row.id for row in tasks.rows()]
+    assert tasks.settle() == ({"succeeded": 1} if written else {})
+
+
 def test_an_api_killed_under_load_loses_nothing_that_was_accepted(rig: Rig, tasks: Tasks) -> None:
     with tasks.load():
         tasks.await_accepted(30)

@@ -17,6 +17,8 @@ def test_a_redis_that_forgets_everything_loses_no_waiting_task(rig: Rig, tasks: 
         tasks.await_envelopes(*ids)
         with rig.redis() as redis:
             redis.flushall()
+        # The epoch tells: the first backoff alone would be half a minute.
+        tasks.await_dispatches(2, *ids, timeout=20)
     assert tasks.settle() == {"succeeded": 200}
     assert tasks.attempts(*ids) == {1}
 

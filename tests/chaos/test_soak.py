@@ -96,7 +96,9 @@ def pause_a_link(rig: Rig, dice: random.Random) -> None:
 
 def lose_a_commit(rig: Rig, dice: random.Random) -> None:
     link = rig.link(dice.choice(OURS), "postgres")
-    link.trap(b"COMMIT", deliver=dice.random() < 0.5)
+    # What is one statement commits without saying so.
+    words = dice.choice([b"COMMIT", b"EXECUTE clawq_submit", b"EXECUTE clawq_claim"])
+    link.trap(words, deliver=dice.random() < 0.5)
     wait(1)
     link.cut()
     link.mend()

@@ -54,10 +54,19 @@ def test_a_key_that_is_wrong_expired_or_revoked_is_no_key(ada: Caller, admin: Ca
 
 @pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now()"])
 def test_who_is_known_writes_nothing_from_the_moment_on_that_the_key_is_no_good(ada: Caller, change: str) -> None:
-    parent = ada.post("/tasks", ECHO)["id"]
+    parent = ada.post("/tasks", ECHO, headers={"Idempotency-Key": "k"})["id"]
+    ada.post("/tasks", {**ECHO, "dependencies": ["x"]}, status=404)
     support.sql(f"UPDATE api_keys SET {change}")
-    for task in (ECHO, {**ECHO, "dependencies": [parent]}):
+    questions = (
+        {"dependencies": [parent]},
+        {"dependencies": ["x"]},
+        {"assigned_to": "x"},
+        {"task_type": "x"},
+        {"x": 1},
+    )
+    for task in (ECHO, *({**ECHO, **question} for question in questions)):
         assert ada.post("/tasks", task, status=401)["code"] == "unauthorized"
+    assert ada.post("/tasks", ECHO, status=401, headers={"Idempotency-Key": "k"})["code"] == "unauthorized"
     assert support.scalar("SELECT count(*) FROM tasks") == 1
     assert support.scalar("SELECT count(*) FROM events WHERE task_id <> :id", id=parent) == 0
     assert support.scalar("SELECT count(*) FROM edges") == 0

@@ -126,7 +126,8 @@ def test_a_redis_that_is_away_is_no_error_and_nothing_is_sent(known: str, clawq:
 def test_a_redis_that_was_away_and_is_back_lost_what_was_sent_meanwhile(
     known: str, clawq: pytest.MonkeyPatch, redis_url: str
 ) -> None:
-    put("queued")
+    long_ago, _ = put("queued"), put("queued")
+    sql("UPDATE tasks SET last_dispatched_at = now() - interval '1 minute' WHERE id = :id", id=long_ago)
     for url in ("redis://127.0.0.1:1/0", redis_url):
         assert due() == 0
         clawq.setenv("REDIS_URL", url)
@@ -134,7 +135,7 @@ def test_a_redis_that_was_away_and_is_back_lost_what_was_sent_meanwhile(
         publisher.client.cache_clear()
         publisher._breaker.succeeded()
         watch()
-    assert due() == 1
+    assert due() == 1, "what was sent before is where it was"
     sql("UPDATE tasks SET next_dispatch_at = now() + interval '1 minute'")
     watch()
     assert due() == 0, "once"

@@ -104,6 +104,64 @@ def test_a_postgres_that_is_away_is_told_to_all_of_a_group_at_once(clawq: pytest
     assert len(tries) == 1
 
 
+def test_who_stands_in_line_while_postgres_does_not_answer_waits_no_second_time(clawq: pytest.MonkeyPatch) -> None:
+    away = OperationalError("", {}, Exception("no answer"))
+    tries: list[list[str]] = []
+    stuck = threading.Event()
+
+    def fail(_: Connection, items: Sequence[str]) -> list[Any]:
+        tries.append(list(items))
+        assert stuck.wait(20)
+        raise away
+
+    gather: Gather[str, str] = Gather(fail)
+
+    def late(item: str) -> str:
+        eventually(lambda: tries)
+        return gather(item)
+
+    def let_go() -> None:
+        eventually(lambda: len(gather._line) == 2)
+        stuck.set()
+
+    answers = together(lambda: gather("first"), lambda: late("a"), lambda: late("b"), let_go)
+    assert answers == [away, away, away, None]
+    assert tries == [["first"]]
+
+
+def test_a_newcomer_waits_for_the_heir_of_the_line(clawq: pytest.MonkeyPatch) -> None:
+    working, most = [0], [0]
+    doors = {name: threading.Event() for name in ("first", "heir", "newcomer")}
+    begun: list[str] = []
+
+    def work(_: Connection, items: Sequence[str]) -> Sequence[str]:
+        working[0] += 1
+        most[0] = max(most[0], working[0])
+        begun.extend(items)
+        assert doors[items[0]].wait(20)
+        working[0] -= 1
+        return items
+
+    gather: Gather[str, str] = Gather(work)
+
+    def after(earlier: str, item: str) -> str:
+        eventually(lambda: earlier in begun)
+        return gather(item)
+
+    def open_doors() -> None:
+        eventually(lambda: len(gather._line) == 1)
+        doors["first"].set()
+        eventually(lambda: len(gather._line) == 1 and "heir" in begun)
+        doors["newcomer"].set()
+        doors["heir"].set()
+
+    answers = together(
+        lambda: gather("first"), lambda: after("first", "heir"), lambda: after("heir", "newcomer"), open_doors
+    )
+    assert answers == ["first", "heir", "newcomer", None]
+    assert most == [1], "two lead at once"
+
+
 def test_the_line_moves_on_after_a_failure() -> None:
     desk = Desk()
     desk.open.set()

@@ -10,6 +10,7 @@ from app import agents
 from app.db import transaction
 from app.errors import ClawqError, Invalid, NotFound
 from app.queues import ADMIT
+from app.tasks import check as check_
 from app.tasks.check import NewTask
 from app.tasks.finish import finish
 from app.tasks.submit import submit
@@ -82,6 +83,19 @@ def test_every_problem_of_a_task_is_told() -> None:
 def test_everything_that_is_missing_is_told() -> None:
     found = problems(a_task(dependencies=["x", post_one(), "y"], session_id="s"), kind=NotFound)
     assert found == [(0, "dependencies", 0), (0, "dependencies", 2), (0, "session_id")]
+
+
+def test_so_many_tasks_wait_for_one_and_no_more(clawq: pytest.MonkeyPatch) -> None:
+    clawq.setattr(check_, "MAX_CHILDREN", 3)
+    parent = post_one()
+    post(*(a_task(dependencies=[parent]) for _ in range(2)))
+    assert problems(*(a_task(dependencies=[parent]) for _ in range(2))) == [
+        (0, "dependencies", 0),
+        (1, "dependencies", 0),
+    ]
+    post_one(dependencies=[parent])
+    assert problems(a_task(dependencies=[parent])) == [(0, "dependencies", 0)]
+    assert scalar("SELECT count(*) FROM edges") == 3
 
 
 def test_a_delayed_task_is_not_due_before() -> None:

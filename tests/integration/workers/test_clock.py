@@ -6,8 +6,10 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app import epoch
@@ -117,6 +119,21 @@ def test_a_duty_that_fails_keeps_neither_the_others_nor_the_next_tick_from_their
         assert status(task_id) == "pending", "expire was the broken one"
     clock.tick()
     assert status(task_id) == "failed"
+
+
+def test_ends_that_take_too_long_together_are_written_one_by_one(clock: Clock, clawq: pytest.MonkeyPatch) -> None:
+    def slow(db: Any, batch: int | None = None) -> int:
+        if batch is None:
+            db.execute(text("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)"))
+        return recover.expire(db, batch)
+
+    for _ in range(5):
+        post_one()
+    sql("UPDATE tasks SET deadline = now()")
+    clawq.setattr(clock_, "_DUTIES", (slow,))
+    clawq.setattr(clock_, "_HEAVY", (slow,))
+    clock.tick()
+    assert scalar("SELECT count(*) FROM tasks WHERE status = 'failed'") == 5
 
 
 def test_a_clock_survives_a_postgres_that_is_away(clock: Clock, clawq: pytest.MonkeyPatch) -> None:

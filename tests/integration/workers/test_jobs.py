@@ -262,6 +262,31 @@ def test_an_end_is_written_once_postgres_takes_it(worker: Node, clawq: pytest.Mo
     assert status(task_id) == "succeeded"
 
 
+def test_an_end_that_takes_too_long_keeps_no_neighbour(worker: Node, clawq: pytest.MonkeyPatch) -> None:
+    ids = post(*(a_task() for _ in range(3)))
+    admit_pending()
+    real = run_.finish
+
+    def slow(db: Any, pairs: Any) -> Any:
+        if ids[0] in {claim.id for claim, _ in pairs}:
+            db.execute(text("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)"))
+        return real(db, pairs)
+
+    clawq.setattr(run_, "finish", slow)
+    with pytest.raises(OperationalError, match="statement timeout"):
+        run(ids)
+    assert [status(i) for i in ids] == ["running", "succeeded", "succeeded"]
+
+
+def test_a_claim_on_a_broken_connection_is_made_on_another(worker: Node) -> None:
+    task_id = queued()
+    with app_db.single() as db:
+        broken = db.scalar(text("SELECT pg_backend_pid()"))
+    sql("SELECT pg_terminate_backend(:pid)", pid=broken)
+    run([task_id])
+    assert (status(task_id), row(task_id).attempt) == ("succeeded", 1)
+
+
 def test_an_end_that_cannot_be_written_within_the_lease_is_left_to_the_clock(
     worker: Node, clawq: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.errors import Conflict, Invalid
 from app.tasks import lease, recover
-from app.tasks.admit import admit
+from app.tasks.admit import Admission, admit
 from app.tasks.cancel import cancel
 from app.tasks.claim import Claim, claim
 from app.tasks.finish import finish
@@ -95,13 +95,13 @@ def submitting(
 
 
 def admitting() -> Act:
-    def explain(model: Model, more: bool, after: After) -> bool:
+    def explain(model: Model, done: Admission, after: After) -> bool:
         chosen, possible = after.told(model, "queued"), model.admissible()
         if not after.alone:  # a retry that has just begun to wait may have waited long enough
             possible |= {i for i in chosen if model.tasks[i].status == "pending" and model.tasks[i].delay_s}
         fits = after.is_choice(chosen, possible, model.room())
         model.admit(chosen if fits else ())
-        return fits and more is False
+        return fits and done.more is False
 
     return Act("admit", admit, explain)
 
