@@ -154,6 +154,9 @@ def main() -> None:
             waits = latencies(where)
             todo = loads(where, broker, workers)
             rounds = [[load.run() for load in todo] for _ in range(ROUNDS)]
+            other = where.sql("SELECT count(*) FROM tasks WHERE status <> 'succeeded' AND available_at <= now()")
+    if other != [(0,)]:
+        raise RuntimeError(f"{other[0][0]} tasks did not succeed")
     show(list(zip(todo, zip(*rounds, strict=True), strict=True)), waits)
 
 
