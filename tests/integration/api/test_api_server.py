@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
+import psutil
 import pytest
 
 from app import keys
@@ -31,6 +32,7 @@ class Server:
     """A server that listens."""
 
     port: int
+    pid: int
 
     def get(self, path: str, timeout: float = 5) -> int:
         """The status of a GET on a connection of its own."""
@@ -61,7 +63,7 @@ def served(*program: str) -> Iterator[Server]:
     start = program or (str(Path(sys.executable).with_name(command)),)
     process = subprocess.Popen([*start, *options], cwd=ROOT, env=os.environ, stderr=subprocess.DEVNULL)
     try:
-        running = Server(port)
+        running = Server(port, process.pid)
         support.eventually(running.is_up, timeout=60)
         yield running
     finally:
@@ -139,3 +141,10 @@ def test_a_large_body_on_a_kept_connection_arrives(key_text: str) -> None:
 def test_a_line_of_eight_kilobytes_is_read(key_text: str) -> None:
     with served() as api:
         assert api.get(f"/health?{'x' * 8000}") == 200
+
+
+def test_the_server_keeps_to_one_cpu(key_text: str) -> None:
+    with served() as api:
+        workers = psutil.Process(api.pid).children()
+        assert [len(worker.cpu_affinity()) for worker in workers] == [1]
+        assert all(len(os.sched_getaffinity(thread.id)) == 1 for worker in workers for thread in worker.threads())

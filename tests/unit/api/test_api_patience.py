@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 
-from api.patience import Client
+from api import patience as patience_
+from api.patience import Client, Worker
 from tests.support import eventually
 
 
@@ -66,3 +69,23 @@ def test_a_client_asks_again_when_its_next_request_is_there(pair: tuple[socket.s
     assert not client.asks_again()
     far.sendall(b"GET")
     assert eventually(client.asks_again)
+
+
+@pytest.mark.parametrize(("turn_s", "answered"), [(5.0, 3), (0.0, 1)])
+def test_a_client_that_asks_on_is_answered_on_until_its_turn_is_over(
+    pair: tuple[socket.socket, Client], monkeypatch: pytest.MonkeyPatch, turn_s: float, answered: int
+) -> None:
+    far, client = pair
+    requests = []
+
+    def answer(_: object, conn: SimpleNamespace) -> bool:
+        requests.append(conn.sock.recv(1))
+        return True
+
+    monkeypatch.setattr(ThreadWorker, "handle", answer)
+    monkeypatch.setattr(patience_, "_TURN_S", turn_s)
+    far.sendall(b"abc")
+    worker = Worker.__new__(Worker)
+    worker.alive = True
+    assert worker.handle(SimpleNamespace(sock=client)) is True
+    assert len(requests) == answered
