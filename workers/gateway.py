@@ -11,20 +11,20 @@ from app.db import statements
 from app.queues import ADMIT
 from app.tasks.admit import admit
 
-#: A round costs nearly the same for one task as for fifty. So one that found several gives those to come some time to
+#: An admission costs nearly the same for one task as for fifty. So one that found several gives those to come some time to
 #: gather, in seconds for each that it found, and at the most. A task that comes alone never waits.
 _GATHER_S = 0.003
 _GATHER_MOST_S = 0.05
 
 
-class Rounds:
-    """Admission, one round at a time in this process."""
+class Gate:
+    """Where tasks are let in: one admission at a time in this process."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._next_at = 0.0
 
-    def run(self) -> None:
+    def open(self) -> None:
         """Admit until nothing more fits."""
         with self._turn:
             time.sleep(max(0.0, self._next_at - time.monotonic()))
@@ -39,10 +39,10 @@ class Rounds:
             self._next_at = began + min(_GATHER_S * admitted, _GATHER_MOST_S) if admitted > 1 else 0.0
 
 
-_rounds = Rounds()
+_gate = Gate()
 
 
 @celery_app.task(name=ADMIT)
 def admit_pending() -> None:
     """Admit what is pending."""
-    _rounds.run()
+    _gate.open()

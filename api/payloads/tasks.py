@@ -33,7 +33,8 @@ class TaskIn(In):
     priority: Priority = Field(Priority.NORMAL, description="Who is admitted first.")
     deadline: Moment | None = Field(None, description="Fails if it has not ended by then. RFC 3339 with offset.")
     dependencies: Annotated[list[Id], Field(max_length=1000)] = Field(
-        default_factory=list, description="Ids of your tasks that must succeed first."
+        default_factory=list,
+        description="Ids of your tasks that must succeed first. At most 10,000 tasks can wait for one.",
     )
     assigned_to: Id | None = Field(None, description="The agent that shall do it; default: any of the queue's role.")
     max_attempts: int = Field(1, ge=1, le=100, description="Tries before it fails for good.")

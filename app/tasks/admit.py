@@ -121,7 +121,7 @@ class Desk:
 
 @dataclass(frozen=True)
 class Admission:
-    """What one round of admission did."""
+    """What one admission did."""
 
     #: Tasks that were queued.
     admitted: int

@@ -1,4 +1,4 @@
-"""Rounds of admission: one at a time, and under load not too often."""
+"""Admissions: one at a time, and under load not too often."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from app.tasks.admit import Admission
 from workers import gateway as gateway_
-from workers.gateway import Rounds
+from workers.gateway import Gate
 
 
 class Bench:
@@ -41,16 +41,16 @@ class Bench:
         return done
 
 
-def play(monkeypatch: pytest.MonkeyPatch, *found: Admission, rounds: int) -> list[str]:
-    """Run rounds that find this, one right after the other; returns what happened."""
+def play(monkeypatch: pytest.MonkeyPatch, *found: Admission, times: int) -> list[str]:
+    """Let admissions find this, one right after the other; returns what happened."""
     bench = Bench(*found)
     monkeypatch.setattr(gateway_, "time", bench)
     monkeypatch.setattr(gateway_, "publisher", bench)
     monkeypatch.setattr(gateway_, "statements", bench.statements)
     monkeypatch.setattr(gateway_, "admit", bench.admit)
-    subject = Rounds()
-    for _ in range(rounds):
-        subject.run()
+    subject = Gate()
+    for _ in range(times):
+        subject.open()
     return bench.log
 
 
@@ -61,17 +61,17 @@ def one(admitted: int, *, more: bool = False) -> Admission:
 def test_the_bell_is_answered_before_anything_is_looked_at_and_then_all_is_admitted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    log = play(monkeypatch, one(500, more=True), one(500, more=True), one(0), rounds=1)
+    log = play(monkeypatch, one(500, more=True), one(500, more=True), one(0), times=1)
     assert log == ["answers", "admits 500", "admits 500", "admits 0"]
 
 
 def test_tasks_that_come_one_by_one_never_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = play(monkeypatch, one(1), one(0), one(1), rounds=3)
+    log = play(monkeypatch, one(1), one(0), one(1), times=3)
     assert [entry for entry in log if entry != "answers"] == ["admits 1", "admits 0", "admits 1"]
 
 
-def test_a_round_that_found_several_gives_the_next_ones_time_to_gather(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = play(monkeypatch, one(4), one(300), one(1), one(1), rounds=4)
+def test_an_admission_that_found_several_gives_the_next_ones_time_to_gather(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = play(monkeypatch, one(4), one(300), one(1), one(1), times=4)
     # Before the bell is answered: those who ring meanwhile need no envelope.
     assert log[2:4] == ["waits 12 ms", "answers"]
     assert [entry for entry in log if entry != "answers"] == [
