@@ -11,8 +11,8 @@ from app.db import statements
 from app.queues import ADMIT
 from app.tasks.admit import admit
 
-#: An admission costs nearly the same for one task as for fifty. So one that found several gives those to come some time to
-#: gather, in seconds for each that it found, and at the most. A task that comes alone never waits.
+#: An admission costs nearly the same for one task as for fifty. So one that found several gives those to come some time
+#: to gather, in seconds for each that it found, and at the most. A task that comes alone never waits.
 _GATHER_S = 0.003
 _GATHER_MOST_S = 0.05
 
