@@ -34,7 +34,8 @@ _INSERT = prepared(
                     CAST(:deadlines AS timestamptz[]), CAST(:max_attempts AS int[]), CAST(:delays AS float8[]))
              AS n (key_id, id, owner, task_type, description, payload, labels, priority, queue, assigned_to, session_id,
                    dependencies, deps_left, deadline, max_attempts, delay_s)
-        WHERE n.key_id IS NULL OR EXISTS (SELECT FROM api_keys WHERE id = n.key_id AND {USABLE})
+        LEFT JOIN api_keys k ON k.id = n.key_id AND {USABLE}
+        WHERE n.key_id IS NULL OR k.id IS NOT NULL
         RETURNING *
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
