@@ -192,7 +192,7 @@ def _are(outcomes: dict[str, str], test: str, allowed: set[str], at_least_one: s
 def _run(copy: Path, tests: Iterable[str]) -> tuple[dict[str, str], str]:
     """Run tests in the copy. Returns the outcome of each, and what pytest said."""
     # Same length and same second would make Python take the byte code of the file before.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "CLAWQ_TESTS_STRICT": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "CLAWQ_TESTS_STRICT": "1", "CLAWQ_SETTLE_S": "20"}
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "--tb=line", "--show-capture=no", "-p", "no:cacheprovider"]
     try:
         done = subprocess.run(
