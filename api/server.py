@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -24,4 +25,5 @@ def post_worker_init(_: Any) -> None:
     """
     allowed = sorted(os.sched_getaffinity(0))
     # Spread by pid: there may be more such processes on this machine.
-    os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
+    with contextlib.suppress(OSError):  # where a container forbids it, it is only slower
+        os.sched_setaffinity(0, {allowed[os.getpid() % len(allowed)]})
