@@ -10,11 +10,24 @@ from typing import Any
 import pytest
 
 from app.settings import settings
+from tests.support import post_one, status
 from workers import node as node_
+from workers.gateway import admit_pending
 from workers.node import Node
 from workers.sandbox.spec import Callbacks, SandboxResult, SandboxSpec, Stop, Verdict
 
 OK = SandboxResult(verdict=Verdict.OK, exit_code=0, stdout="1\n", sandbox="fake")
+
+
+CODE: dict[str, Any] = {"task_type": "python", "payload": {"code": "print(1)"}}
+
+
+def queued(**values: Any) -> str:
+    """A program that waits for a worker; returns its id."""
+    task_id = post_one(**(CODE | values))
+    admit_pending()
+    assert status(task_id) == "queued"
+    return task_id
 
 
 class FakeSandbox:
