@@ -20,7 +20,7 @@ MAX_INPUT = MAX_PAYLOAD // 2
 #: Bytes of arguments and environment; the kernel takes no single one longer than 128 KiB.
 MAX_WORDS = 120 << 10
 
-_MAIN = {"python": "main.py", "shell": "main.sh"}
+_MAIN = {"python": "main.py", "shell": "main.sh", "javascript": "main.js"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 
 class Verdict(StrEnum):
@@ -38,8 +38,12 @@ class Limits:
     memory_mb: int = 256
     #: Processes and threads at once.
     pids: int = 64
-    #: Bytes of /workspace and /tmp together, MiB.
+    #: Bytes of files in /workspace, MiB; /tmp and /dev/shm get a quarter of that each.
     disk_mb: int = 64
+    #: Bytes of one file, MiB.
+    file_mb: int = 64
+    #: Open descriptors of one process.
+    open_files: int = 1024
     #: Bytes of each output stream that are kept, KiB: the first half and the last half.
     output_kb: int = 256
 
@@ -48,9 +52,9 @@ class Limits:
 class SandboxSpec:
     """One program to run."""
 
-    #: Unique and stable per attempt, for example "<task id>-<attempt>": names the container.
+    #: Unique and stable per attempt, for example "<task id>-<attempt>".
     name: str
-    language: Literal["python", "shell"]
+    language: Literal["python", "shell", "javascript"]
     #: Exactly one of code and argv is given.
     code: str | None = None
     argv: tuple[str, ...] | None = None
@@ -60,6 +64,24 @@ class SandboxSpec:
     #: Files put under /workspace before the start; names are relative, without `..`.
     files: Mapping[str, bytes] = field(default_factory=dict)
     limits: Limits = Limits()
+    #: Container image; None: the sandbox's own for the language.
+    image: str | None = None
+    #: OCI runtime of the engine, for example "runsc"; None: the sandbox's own choice.
+    runtime: str | None = None
+    #: The engine's network that the program may use; None: no network.
+    network: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A regular file that the program left under /workspace/out."""
+
+    #: Relative to /workspace/out, with `/` between directories.
+    name: str
+    #: Bytes.
+    size: int
+    #: The bytes, from position 0; whoever has the result closes it.
+    content: IO[bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +100,17 @@ class SandboxResult:
     wall_ms: int | None = None
     cpu_ms: int | None = None
     peak_memory_bytes: int | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    #: What under /workspace/out was not taken, one sentence each (the first few).
+    artifacts_left: tuple[str, ...] = ()
+    #: Limits that the program ran into, by their names in Limits: those that end it and those it only hears of.
+    limits_hit: tuple[str, ...] = ()
     #: Which sandbox ran it: "docker", "process".
     sandbox: str = ""
+    #: The OCI runtime, where it is not the engine's default.
+    runtime: str | None = None
+    #: Whether it ran in a sandbox that had been waiting for it.
+    warm: bool = False
     #: What the sandbox could not enforce here, one phrase each.
     unenforced: tuple[str, ...] = ()
     #: One sentence for people when the verdict is not ok.
@@ -95,11 +126,20 @@ class SandboxResult:
             "stderr": self.stderr,
             "truncated": self.truncated,
             "lossy": self.lossy,
-            "artifacts": [],
+            "artifacts": [{"name": artifact.name, "size": artifact.size} for artifact in self.artifacts],
             "usage": {"wall_ms": self.wall_ms, "cpu_ms": self.cpu_ms, "peak_memory_bytes": self.peak_memory_bytes},
             "sandbox": self.sandbox,
-            "warm": False,
-            **({"unenforced": list(self.unenforced)} if self.unenforced else {}),
+            "warm": self.warm,
+            **{name: value for name, value in self._extras().items() if value},
+        }
+
+    def _extras(self) -> dict[str, Any]:
+        """Said only where there is something to say."""
+        return {
+            "runtime": self.runtime,
+            "limits_hit": list(self.limits_hit),
+            "artifacts_left": list(self.artifacts_left),
+            "unenforced": list(self.unenforced),
         }
 
 
