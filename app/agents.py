@@ -50,6 +50,13 @@ _DROP = text(
     """
 )
 
+_INSTANCES = text(
+    """
+    SELECT info->>'instance' FROM workers
+    WHERE info ? 'instance' AND heartbeat_at >= now() - :lease_s * interval '1 second'
+    """
+)
+
 _GOALS = {
     Queue.GATEWAY: "Admit tasks and deliver messages.",
     Queue.COORDINATOR: "Carry workflows from step to step.",
@@ -151,6 +158,11 @@ def find(
 def workers(db: Session) -> list[Worker]:
     """The worker processes with a heartbeat, by name."""
     return list(db.scalars(select(Worker).order_by(Worker.name)))
+
+
+def instances(db: Db) -> set[str]:
+    """The worker processes with a heartbeat, by the word that each goes by on its containers."""
+    return set(db.execute(_INSTANCES, {"lease_s": settings().lease_s}).scalars())
 
 
 _QUEUES = text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import text
@@ -20,6 +20,16 @@ REDISPATCHES = Counter("redispatches", "Envelopes sent again because nobody clai
 REDIS_LOSSES = Counter("redis_losses", "Times a clock found Redis new, restarted or flushed, and sent all again.")
 PUBLISH_FAILURES = Counter("publish_failures", "Envelopes and notices that Redis did not take in time.")
 SANDBOX_RUNS = Counter("sandbox_runs", "Programs run, by sandbox and verdict.", ["sandbox", "verdict"])
+SANDBOX_STARTS = Counter("sandbox_starts", "Sandboxes started for a task: cold, or warm from the pool.", ["start"])
+SANDBOX_START_SECONDS = Histogram(
+    "sandbox_start_seconds",
+    "From asking for a sandbox to the start of the program.",
+    ["start"],
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+SANDBOX_LIMITS = Counter("sandbox_limits_hit", "Limits that programs ran into, by name.", ["limit"])
+SANDBOXES_WAITING = Gauge("sandbox_pool_depth", "Sandboxes that are started and wait for a program.")
+SANDBOXES_REAPED = Counter("sandbox_orphans_reaped", "Containers of dead workers that were removed.")
 
 # A queued row is not updated until it is claimed: another envelope does not make it younger.
 _COUNTS = text(

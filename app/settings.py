@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         "auto", description="auto: docker where an engine answers and has the image, process otherwise."
     )
     sandbox_image: str = Field("python:3.11-slim", description="Image of the docker sandbox; needs python3.")
+    sandbox_warm: dict[Literal["python", "javascript"], Annotated[int, Field(ge=0, le=256)]] = Field(
+        {"python": 4},
+        description="Containers a worker keeps started, by language (shell shares python's); 16 MB each.",
+    )
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
     api_url: str | None = Field(
         None, description="Where the command line finds the API; default: the running embedded stack's."

@@ -27,9 +27,22 @@ def run_code(hold: Hold, sandbox: Sandbox) -> Outcome:
 
     callbacks = Callbacks(started=started, output=reports.output, progress=reports.progress, tick=reports.flush_if_due)
     result = sandbox.run(spec_of(hold, payload), stop=hold, callbacks=callbacks)
-    reports.flush()
+    try:
+        reports.flush()
+        _count(result)
+        return outcome_of(hold, result)
+    finally:
+        result.close()
+
+
+def _count(result: SandboxResult) -> None:
     metrics.SANDBOX_RUNS.labels(sandbox=result.sandbox, verdict=result.verdict).inc()
-    return outcome_of(hold, result)
+    for limit in result.limits_hit:
+        metrics.SANDBOX_LIMITS.labels(limit=limit).inc()
+    if result.start_ms is not None:
+        start = "warm" if result.warm else "cold"
+        metrics.SANDBOX_STARTS.labels(start=start).inc()
+        metrics.SANDBOX_START_SECONDS.labels(start=start).observe(result.start_ms / 1000)
 
 
 def spec_of(hold: Hold, payload: CodePayload) -> SandboxSpec:

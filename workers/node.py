@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app import agents, publisher
+from app import agents, metrics, publisher
 from app.db import statements
 from app.errors import SettingsError
 from app.health import HealthServer
@@ -57,6 +58,8 @@ class Node:
         self.name = name
         self.role = role
         self.slots = slots
+        #: What sets this process apart from any other, also from one of its name that runs later.
+        self.instance = uuid.uuid4().hex
         self.agent_id = settings().agent_id or f"{role}_agent"
         self.pulse = Pulse()
         self._registered: dict[str, Any] = {}
@@ -67,20 +70,25 @@ class Node:
     @cached_property
     def sandbox(self) -> Sandbox:
         """Where this machine runs code."""
-        return choose(settings(), worker=self.name)
+        return choose(settings(), worker=self.name, instance=self.instance)
 
     def start(self) -> None:
         """Register and begin to beat. Raises sqlalchemy.exc.SQLAlchemyError if Postgres is not reachable."""
         if self.role == Queue.EXECUTION:
             # Chosen before the first task comes: looking for an engine takes a moment.
-            self._reaping = Reaping(self.sandbox)
+            metrics.SANDBOXES_WAITING.set_function(self.sandbox.waiting)
         self.heart.start()
+        if self.role == Queue.EXECUTION:
+            # Not before this process is known to live: other workers reap what has no owner.
+            self.sandbox.open()
+            self._reaping = Reaping(self.sandbox)
 
     def leave(self) -> None:
         """Stop beating and take this worker off the list."""
         self.heart.close()
         if self._reaping:
             self._reaping.close()
+            self.sandbox.close()
         with statements() as db:
             agents.leave(db, self.name, os.getpid())
         self.server.close()
@@ -96,6 +104,7 @@ class Node:
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "instance": self.instance,
             "slots": self.slots(),
             "consuming": self.pulse.consuming,
             "health_port": self.server.port,

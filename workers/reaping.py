@@ -1,23 +1,25 @@
-"""Reaping: a thread of the execution worker that removes what attempts of dead workers left on this machine."""
+"""Reaping: a thread of the execution worker that removes what dead workers left on this machine."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import agents, metrics
 from app.db import statements
-from app.tasks.find import is_open
+from app.tasks.find import open_containers
 from workers.sandbox.spec import Sandbox
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 30
+_EVERY_S = 10
 
 
 class Reaping:
-    """Reaps at the start and every half minute, in a daemon thread: an engine may take its time to answer."""
+    """Reaps at the start and every ten seconds, in a daemon thread: an engine may take its time to answer."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -31,15 +33,17 @@ class Reaping:
     def _run(self) -> None:
         while True:
             try:
-                for attempt in self._sandbox.reap(_is_open):
-                    log.info("reaped the sandbox of attempt %s", attempt)
+                for container_id in self._sandbox.reap(_orphans()):
+                    metrics.SANDBOXES_REAPED.inc()
+                    log.info("reaped container %s", container_id[:12])
             except (SQLAlchemyError, OSError) as exc:
                 log.warning("not reaped: %s", exc)
             if self._closed.wait(_EVERY_S):
                 return
 
 
-def _is_open(name: str) -> bool:
-    task_id, _, attempt = name.rpartition("-")
+def _orphans() -> Callable[[str, str], bool]:
+    """Tells what nobody owns: its worker sends no heartbeat, and no attempt is open that runs in it."""
     with statements() as db:
-        return is_open(db, task_id, int(attempt))
+        alive, in_use = agents.instances(db), open_containers(db)
+    return lambda instance, container_id: instance not in alive and container_id not in in_use

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Text, case, cast, func, literal, or_, select
+from sqlalchemy import Text, case, cast, func, literal, or_, select, text
 from sqlalchemy.orm import Session
 
 from app import cursors
@@ -19,6 +19,12 @@ from schema.tasks import TASK_COLUMNS, TERMINAL, Attempt, Event, EventKind, Task
 MOST_BYTES = 4 * 2**20
 _ROW = prepared("task", f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = :id")  # noqa: S608
 _STATUS = prepared("task_status", "SELECT status FROM tasks WHERE id = :id")
+_OPEN_CONTAINERS = text(
+    """
+    SELECT a.container_id FROM tasks t JOIN attempts a ON a.task_id = t.id AND a.attempt = t.attempt
+    WHERE t.status = 'running' AND a.container_id IS NOT NULL
+    """
+)
 _LARGE = ("payload", "result", "description", "error", "dependencies", "labels")
 
 
@@ -106,9 +112,9 @@ def events(
     return list(db.scalars(page)), str(seqs[-1]) if len(keys) > fitting else None
 
 
-def is_open(db: Db, task_id: str, attempt: int) -> bool:
-    """Whether this attempt has not ended yet."""
-    return bool(db.scalar(select(Attempt.ended_at.is_(None)).filter_by(task_id=task_id, attempt=attempt)))
+def open_containers(db: Db) -> set[str]:
+    """The containers and processes that attempts which have not ended run in."""
+    return set(db.execute(_OPEN_CONTAINERS).scalars())
 
 
 def attempts(db: Session, task_id: str) -> list[Attempt]:

@@ -14,9 +14,11 @@ from docker.errors import ImageNotFound
 
 from app.settings import Settings
 from workers.sandbox import process
+from workers.sandbox.container import ENGINE_ERRORS
 from workers.sandbox.conversation import failed
-from workers.sandbox.docker import ENGINE_ERRORS, DockerSandbox, connect, missing_image
+from workers.sandbox.docker import DockerSandbox, connect, missing_image
 from workers.sandbox.process import ProcessSandbox
+from workers.sandbox.profile import HOST, INSTANCE, STACK, WORKER, Profile
 from workers.sandbox.spec import Callbacks, Sandbox, SandboxResult, SandboxSpec, Stop
 
 #: Seconds an engine gets to answer.
@@ -45,23 +47,41 @@ class Nowhere:
         """See `Sandbox.run`."""
         return failed(self.sentence, self.name)
 
-    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
+    def open(self) -> None:
+        """There is nothing to prepare."""
+
+    def reap(self, is_orphan: Callable[[str, str], bool]) -> list[str]:
         """There is nothing to reap."""
         return []
 
+    def waiting(self) -> int:
+        """Nothing waits."""
+        return 0
 
-def choose(settings: Settings, *, worker: str) -> Sandbox:
+    def close(self) -> None:
+        """There is nothing to remove."""
+
+
+def choose(settings: Settings, *, worker: str, instance: str) -> Sandbox:
     """The sandbox for this process. Pulls the image if the engine has none, for at most PULL_S.
 
     Args:
-        worker: the name of this worker process; goes on its containers, for the reaper.
+        worker: the name of this worker process; goes on its containers, for people.
+        instance: a word that no other process has; goes on its containers, for the reaper.
     """
     refusals = []
     for kind in _wanted(settings):
         found = _probe_docker(settings, pull=True) if kind == "docker" else _probe_process()
         if found.usable and kind == "docker":
-            labels = {"stack": stack_name(settings), "host": socket.gethostname(), "worker": worker}
-            return DockerSandbox(connect(), image=settings.sandbox_image, **labels)
+            labels = {
+                STACK: stack_name(settings),
+                HOST: socket.gethostname(),
+                WORKER: worker,
+                INSTANCE: instance,
+            }
+            images = images_of(settings)
+            warm = {Profile(image=images[language]): count for language, count in settings.sandbox_warm.items()}
+            return DockerSandbox(connect(), images=images, labels=labels, warm=warm)
         if found.usable:
             return ProcessSandbox()
         refusals.append(f"{kind}: {found.sentence}")
@@ -71,6 +91,11 @@ def choose(settings: Settings, *, worker: str) -> Sandbox:
 def probe(settings: Settings) -> list[Probe]:
     """What this machine can offer, both kinds, whatever the settings prefer. Pulls nothing."""
     return [_probe_docker(settings, pull=False), _probe_process()]
+
+
+def images_of(settings: Settings) -> dict[str, str]:
+    """The image of each language."""
+    return {"python": settings.sandbox_image, "shell": settings.sandbox_image, "javascript": settings.sandbox_image}
 
 
 def stack_name(settings: Settings) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import resource
 import select
@@ -23,9 +22,11 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from workers.sandbox.frames import END, STARTED, Unpacker
+from workers.sandbox.collect import Collection
+from workers.sandbox.frames import STARTED, Unpacker
 from workers.sandbox.meter import Meter, children_cpu_s, children_peak_bytes
 from workers.sandbox.program import (
     PROGRESS_FD,
@@ -36,11 +37,10 @@ from workers.sandbox.program import (
     set_dumpable,
     write_files,
 )
-from workers.sandbox.supervisor import Supervision, receive_job, send
+from workers.sandbox.supervisor import Supervision, receive_job, refuse, send
 
 #: A run as root gets the user id BASE_UID + its process id: no two runs share one, and nothing on the host has it.
 BASE_UID = 1_000_000_000
-OPEN_FILES = 512
 PR_SET_CHILD_SUBREAPER = 36
 READABLE = (
     "/usr",
@@ -100,13 +100,13 @@ class TreeMeter(Meter):
     """Adds up the processes below this one: there is no cgroup of our own to ask."""
 
     def __init__(self, directories: tuple[str, ...]) -> None:
-        super().__init__()
-        self._directories = directories
+        super().__init__(directories)
         self._peak = 0
         self._next_disk_look = 0.0
         self._over_memory = False
 
     def breach(self, limits: dict[str, Any]) -> str | None:
+        self._look(limits)
         cpu_s, resident = children_cpu_s(), 0
         for pid in descendants(os.getpid()):
             usage = _usage(pid)
@@ -129,12 +129,26 @@ class TreeMeter(Meter):
     def oom_killed(self) -> bool:
         return self._over_memory
 
+    def limits_hit(self, limits: dict[str, Any], number: int | None) -> list[str]:
+        # A container's cgroup, if we are in one, is not this run's.
+        return [name for name in super().limits_hit(limits, number) if name != "pids"]
+
+    def _is_full(self, directory: str) -> bool:
+        # Of a file system that the host shares with everybody.
+        return False
+
+    def _processes(self) -> Iterable[int]:
+        return descendants(os.getpid())
+
     def _disk_full(self, limit: int) -> bool:
         now = time.monotonic()
         if now < self._next_disk_look:
             return False
         self._next_disk_look = now + DISK_LOOK_S
-        return sum(map(_size, self._directories)) > limit
+        if sum(map(_size, self._directories)) <= limit:
+            return False
+        self._hit.add("disk_mb")
+        return True
 
 
 def launch(job: dict[str, Any], root: str) -> ConfinedProgram:
@@ -145,7 +159,7 @@ def launch(job: dict[str, Any], root: str) -> ConfinedProgram:
     pipe = os.path.join(pipes, "progress")
     os.mkfifo(pipe)
     progress = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    _limit(job["limits"])
+    _bound(job["limits"])
     sandbox = sandlock.Sandbox(
         fs_readable=[path for path in (*READABLE, *job["readable"]) if os.path.exists(path)],
         fs_writable=[workspace, temporary, pipes, "/dev/null"],
@@ -168,13 +182,13 @@ def _directories(root: str) -> tuple[str, str, str]:
     return os.path.join(root, "workspace"), os.path.join(root, "tmp"), os.path.join(root, "pipe")
 
 
-def _limit(limits: dict[str, Any]) -> None:
+def _bound(limits: dict[str, Any]) -> None:
     """Bounds that the program inherits; the supervisor stays far below them."""
-    memory, disk = limits["memory_mb"] << 20, limits["disk_mb"] << 20
+    memory = limits["memory_mb"] << 20
     bounds = [
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, disk),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_FSIZE, limits["file_mb"] << 20),
+        (resource.RLIMIT_NOFILE, limits["open_files"]),
         # So that one huge allocation fails at once; not so low that sandlock's own threads would.
         (resource.RLIMIT_DATA, max(2 * memory, 256 << 20)),
     ]
@@ -215,11 +229,12 @@ def supervise(root: str) -> None:
     try:
         write_files(job, directories[0])
     except Refused as exc:
-        send(END, json.dumps({"reason": "refused", "detail": str(exc)}).encode())
+        refuse(str(exc))
         return
     program = launch(job, root)
     send(STARTED)
     Supervision(job, program, TreeMeter(directories), inbox).run()
+    Collection(job["artifacts"], send).run(directories[0])
 
 
 def main() -> NoReturn:

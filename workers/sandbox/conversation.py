@@ -9,11 +9,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from workers.sandbox.frames import END, JOB, KILL, PROGRESS, STARTED, STDERR, STDOUT, Unpacker, pack
+from workers.sandbox.artifacts import Basket
+from workers.sandbox.frames import (
+    END,
+    JOB,
+    KILL,
+    MAX_ANSWER,
+    PROGRESS,
+    STARTED,
+    STDERR,
+    STDOUT,
+    FrameError,
+    Unpacker,
+    pack,
+)
 from workers.sandbox.job import encode_job
-from workers.sandbox.output import Keeper
+from workers.sandbox.output import Keeper, storable
 from workers.sandbox.spec import Callbacks, SandboxResult, SandboxSpec, Stop, Verdict
-from workers.sandbox.verdict import Cause, Ending, Judgement
+from workers.sandbox.verdict import Cause, Ending, Judgement, limits_hit
 
 #: Seconds between looks at the stop flag.
 LOOK_S = 0.1
@@ -23,6 +36,8 @@ GRACE_S = 0.5
 BOOT_S = 30.0
 #: Seconds to hand over the job.
 SEND_S = 30.0
+#: Seconds a supervisor gets to hand over the artifacts.
+COLLECT_S = 30.0
 
 
 class LinkError(Exception):
@@ -63,66 +78,95 @@ class Heard:
     ending: Ending
     stdout: Keeper
     stderr: Keeper
+    basket: Basket
+    start_ms: int | None
 
-    def result(self, judgement: Judgement, *, sandbox: str, unenforced: tuple[str, ...] = ()) -> SandboxResult:
+    def result(self, judgement: Judgement, **sandbox: Any) -> SandboxResult:
+        """What to tell of the run; `sandbox` are the fields that say where it ran."""
         report = self.ending.report or {}
+        truncated = self.stdout.truncated or self.stderr.truncated
         return SandboxResult(
             verdict=judgement.verdict,
             exit_code=judgement.exit_code,
             signal=judgement.signal,
             stdout=self.stdout.close(),
             stderr=self.stderr.close(),
-            truncated=self.stdout.truncated or self.stderr.truncated,
+            truncated=truncated,
             lossy=self.stdout.lossy or self.stderr.lossy,
+            artifacts=self.basket.artifacts(),
+            artifacts_left=self.basket.left() if self.ending.started and self.ending.cause != "cancelled" else (),
+            limits_hit=limits_hit(judgement.verdict, report, truncated=truncated),
+            start_ms=self.start_ms,
             wall_ms=report.get("wall_ms"),
             cpu_ms=report.get("cpu_ms"),
             peak_memory_bytes=report.get("peak_memory_bytes"),
-            sandbox=sandbox,
-            unenforced=unenforced,
             error=judgement.error,
+            **sandbox,
         )
 
 
 class Conversation:
-    """One run over a Link. Use `hold()` once."""
+    """One run, from the request on; `hold()` it over a Link, once."""
 
     def __init__(self, spec: SandboxSpec, stop: Stop, callbacks: Callbacks) -> None:
         self._spec, self._stop, self._callbacks = spec, stop, callbacks
         kept = spec.limits.output_kb * 1024
         self._stdout = Keeper(kept, lambda text: callbacks.output("stdout", text))
         self._stderr = Keeper(kept, lambda text: callbacks.output("stderr", text))
-        self._started = False
-        self._deadline = time.monotonic() + BOOT_S
+        self._basket = Basket()
+        self._asked_at = time.monotonic()
+        self._start_ms: int | None = None
+        self._deadline = 0.0
         self._cause: Cause | None = None
         self._report: dict[str, Any] | None = None
 
     def hold(self, link: Link, **extra: Any) -> Heard:
         """Send the job (with `extra` fields) and listen until the supervisor's last word, its silence or its end.
 
+        A cancelled run ends with the end frame: nobody waits for its artifacts.
+
         Raises:
             LinkError: the job could not be handed over.
             FrameError: what arrives is not this protocol.
         """
+        self._deadline = time.monotonic() + BOOT_S
         if self._stop.is_set():
             self._cause = "cancelled"
         else:
             link.send(pack(JOB, encode_job(self._spec, **extra)))
-        inbox = Unpacker()
-        while self._report is None and (self._started or not self._cause):
+        try:
+            self._listen(link)
+        except BaseException:
+            self._basket.close()
+            raise
+        ending = Ending(started=self._started, cause=self._cause, report=self._report)
+        return Heard(ending, self._stdout, self._stderr, self._basket, self._start_ms)
+
+    def _listen(self, link: Link) -> None:
+        inbox = Unpacker(MAX_ANSWER)
+        while not self._is_over():
             self._look(link)
-            if self._cause and time.monotonic() > self._deadline:
-                break
+            if (self._cause or self._report) and time.monotonic() > self._deadline:
+                return
             data = link.receive()
             if data is None:
-                break
+                return
             for kind, payload in inbox.feed(data):
                 self._hear(kind, payload)
-        return Heard(Ending(started=self._started, cause=self._cause, report=self._report), self._stdout, self._stderr)
+
+    @property
+    def _started(self) -> bool:
+        return self._start_ms is not None
+
+    def _is_over(self) -> bool:
+        if self._cause == "cancelled" and (self._report or not self._started):
+            return True
+        return self._basket.full
 
     def _look(self, link: Link) -> None:
         """Let the callbacks tick; end the run if it is stopped or out of time."""
         self._callbacks.tick()
-        if self._cause:
+        if self._cause or self._report:
             return
         if self._stop.is_set():
             self._cause = "cancelled"
@@ -140,13 +184,27 @@ class Conversation:
         elif kind == STDERR:
             self._stderr.feed(payload)
         elif kind == PROGRESS:
-            progress = json.loads(payload)
-            self._callbacks.progress(progress["progress"], _storable(progress["note"]))
+            progress = _decoded(payload)
+            note = progress.get("note")
+            self._callbacks.progress(progress["progress"], note and storable(note))
         elif kind == STARTED:
-            self._started = True
+            self._start_ms = round((time.monotonic() - self._asked_at) * 1000)
             self._deadline = time.monotonic() + self._spec.limits.wall_s
         elif kind == END:
-            self._report = json.loads(payload)
+            self._report = _decoded(payload)
+            self._deadline = time.monotonic() + COLLECT_S
+        else:
+            self._basket.hear(kind, payload)
+
+
+def _decoded(payload: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(payload)
+    except ValueError as exc:
+        raise FrameError("a payload is not JSON") from exc
+    if not isinstance(value, dict):
+        raise FrameError("a payload is not an object")
+    return value
 
 
 def rejected(sentence: str, sandbox: str) -> SandboxResult:
@@ -157,8 +215,3 @@ def rejected(sentence: str, sandbox: str) -> SandboxResult:
 def failed(sentence: str, sandbox: str) -> SandboxResult:
     """The result of a run that our own side spoiled."""
     return SandboxResult(verdict=Verdict.INFRA_ERROR, sandbox=sandbox, error=sentence)
-
-
-def _storable(text: str | None) -> str | None:
-    """Without what a database refuses: NULs and halves of surrogate pairs."""
-    return text and text.replace("\0", "\ufffd").encode(errors="replace").decode()

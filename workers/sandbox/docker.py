@@ -1,40 +1,36 @@
 """The docker sandbox: one hardened container per run, used once and removed.
 
-Nothing of ours is in it but the supervisor, whose source is the container's command: any image with python3 will do.
+Nothing of ours is in it but the supervisor, whose source comes over the stream: any image with python3 will do. Runs of
+a profile that the warm pool keeps get a container that is started already.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import docker
-import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import LogConfig, Ulimit
+from docker.errors import APIError, ImageNotFound
 
-from workers.sandbox.conversation import Conversation, Heard, Link, LinkError, failed, rejected
+from workers.sandbox.container import ENGINE_ERRORS, Container
+from workers.sandbox.conversation import Conversation, Heard, LinkError, failed, rejected
 from workers.sandbox.frames import FrameError
 from workers.sandbox.job import problem
-from workers.sandbox.reaper import ATTEMPT, HOST, STACK, WORKER, reap
-from workers.sandbox.source import bundle
-from workers.sandbox.spec import Callbacks, Limits, SandboxResult, SandboxSpec, Stop
+from workers.sandbox.profile import HOST, INSTANCE, STACK, Profile
+from workers.sandbox.reaper import reap
+from workers.sandbox.spec import Callbacks, SandboxResult, SandboxSpec, Stop, Verdict
+from workers.sandbox.starts import Starts
 from workers.sandbox.verdict import judge
+from workers.sandbox.warm import REST_S, WarmPool
 
-#: What the engine or the way to it may raise.
-ENGINE_ERRORS = (DockerException, requests.RequestException)
-#: Owns nothing, in no image's /etc/passwd.
-USER = 65532
-NANO_CPUS = 1_000_000_000
-OPEN_FILES = 1024
-INODES = 16_384
+log = logging.getLogger(__name__)
 
-# An allow-list of our own, so that what a newer kernel adds stays closed. What is not on it answers EPERM (ENOSYS where
-# libraries probe and fall back) and never kills: a program can say what failed, or do without.
-_SECCOMP = Path(__file__).with_name("seccomp.json").read_text()
+#: Containers that are removed at once, after their runs.
+REMOVALS = 2
+#: Seconds an engine that is being stopped takes to go, after it has killed its containers.
+GOING_S = 1.0
 
 
 def connect(*, timeout_s: int = 60) -> docker.DockerClient:
@@ -53,170 +49,133 @@ class DockerSandbox:
 
     name = "docker"
 
-    def __init__(self, client: docker.DockerClient, *, image: str, stack: str, host: str, worker: str) -> None:
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        *,
+        images: Mapping[str, str],
+        labels: Mapping[str, str],
+        warm: Mapping[Profile, int] | None = None,
+    ) -> None:
+        """`images` by language, `warm` containers of each profile; STACK, HOST and INSTANCE are among the `labels`."""
         self._api = client.api
-        self._image = image
-        self._labels = {STACK: stack, HOST: host, WORKER: worker}
+        self._images, self._labels = images, labels
+        self._starts = Starts()
+        self._pool = WarmPool(self._start, self._discard, warm or {}, self._starts)
+        self._removals = ThreadPoolExecutor(REMOVALS, thread_name_prefix="removal")
+
+    def open(self) -> None:
+        """See `Sandbox.open`."""
+        self._pool.open()
 
     def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
         """See `Sandbox.run`."""
         sentence = problem(spec)
         if sentence is not None:
             return rejected(sentence, self.name)
+        profile = Profile.of(spec, self._images)
+        conversation = Conversation(spec, stop, callbacks)
         try:
-            with self._container(spec) as container_id:
-                callbacks.started(container_id)
-                return self._talk(container_id, Conversation(spec, stop, callbacks), spec.limits)
+            container = self._obtain(profile, stop)
+        except TimeoutError:
+            return SandboxResult(verdict=Verdict.CANCELLED, sandbox=self.name, error="The run was stopped.")
         except ImageNotFound:
-            return failed(missing_image(self._image), self.name)
-        except ENGINE_ERRORS as exc:
-            return failed(self._explain(exc, spec), self.name)
-        except (LinkError, FrameError) as exc:
-            return failed(f"The sandbox broke: {exc}", self.name)
+            return failed(missing_image(profile.image), self.name)
+        except (*ENGINE_ERRORS, LinkError) as exc:
+            return failed(_explained(exc), self.name)
+        return self._use(container, conversation, spec, callbacks)
 
-    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
+    def reap(self, is_orphan: Callable[[str, str], bool]) -> list[str]:
         """See `Sandbox.reap`."""
+        ours = self._labels[INSTANCE]
         try:
-            return reap(self._api, self._labels[STACK], self._labels[HOST], is_open)
+            return reap(
+                self._api,
+                self._labels[STACK],
+                self._labels[HOST],
+                lambda instance, container_id: instance != ours and is_orphan(instance, container_id),
+            )
         except ENGINE_ERRORS as exc:
             raise OSError(f"the container engine failed: {exc}") from exc
 
-    @contextmanager
-    def _container(self, spec: SandboxSpec) -> Iterator[str]:
-        """A created container, gone with all its processes afterwards."""
-        container_id: str = self._api.create_container(**self._options(spec))["Id"]
+    def waiting(self) -> int:
+        """See `Sandbox.waiting`."""
+        return self._pool.depth()
+
+    def close(self) -> None:
+        """See `Sandbox.close`."""
+        self._pool.close()
+        self._removals.shutdown()
+
+    def _obtain(self, profile: Profile, stop: Stop) -> Container:
+        """A container that waits, or a new one. Raises TimeoutError if `stop` is set meanwhile."""
+        waiting = self._pool.take(profile)
+        if waiting:
+            return waiting
+        with self._starts.for_task(stop.is_set):
+            # While this one waited for its turn, another may have been put in reserve.
+            return self._pool.take(profile) or self._start(profile)
+
+    def _start(self, profile: Profile) -> Container:
+        return Container(self._api, profile, self._labels)
+
+    def _use(
+        self, container: Container, conversation: Conversation, spec: SandboxSpec, callbacks: Callbacks
+    ) -> SandboxResult:
+        """Hold the conversation; afterwards nothing of the program runs."""
+        is_dead = False
         try:
-            yield container_id
+            callbacks.started(container.id)
+            heard = conversation.hold(container.link)
+            # The supervisor has killed and reaped all others. A stop is not reported before the engine has said so too.
+            is_dead = heard.ending.report is not None and heard.ending.cause != "cancelled"
+            result = self._judge(container, heard, spec)
+        except ENGINE_ERRORS as exc:
+            result = failed(_explained(exc), self.name)
+        except (LinkError, FrameError) as exc:
+            result = failed(f"The sandbox broke: {exc}", self.name)
         finally:
-            self._remove(container_id)
+            if is_dead:
+                self._discard(container)
+            else:
+                container.remove()
+        return result
 
-    def _options(self, spec: SandboxSpec) -> dict[str, Any]:
-        return {
-            "image": self._image,
-            "name": f"clawq-{spec.name}",
-            "labels": {**self._labels, ATTEMPT: spec.name},
-            "entrypoint": ["python3", "-I", "-S", "-c", bundle()],
-            "command": [],
-            "user": f"{USER}:{USER}",
-            "working_dir": "/",
-            "hostname": "sandbox",
-            "environment": {},
-            "healthcheck": {"test": ["NONE"]},
-            # No network, and no hook that re-executes dockerd: half the start time of network_mode=none.
-            "network_disabled": True,
-            # With stdin_open this implies StdinOnce: our end closing is EOF inside, and an orphan ends itself.
-            "stdin_open": True,
-            "host_config": self._api.create_host_config(**_confinement(spec.limits)),
-        }
-
-    def _talk(self, container_id: str, conversation: Conversation, limits: Limits) -> SandboxResult:
-        stream = self._api.attach_socket(container_id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-        # Over a Unix socket this is a file around the socket, which its own close() would leave open.
-        sock = getattr(stream, "_sock", stream)
-        try:
-            self._api.start(container_id)
-            demultiplexer = Demultiplexer()
-            heard = conversation.hold(Link(sock, demultiplexer.feed))
-            return self._judge(container_id, heard, limits, demultiplexer)
-        finally:
-            stream.close()
-            sock.close()
-
-    def _judge(self, container_id: str, heard: Heard, limits: Limits, demultiplexer: Demultiplexer) -> SandboxResult:
+    def _judge(self, container: Container, heard: Heard, spec: SandboxSpec) -> SandboxResult:
         ending = heard.ending
+        place = {"sandbox": self.name, "runtime": container.profile.runtime, "warm": container.warm}
         if ending.report or ending.cause:
-            return heard.result(judge(ending, limits), sandbox=self.name)
+            return heard.result(judge(ending, spec.limits), **place)
         # The supervisor fell silent. That is for the engine to explain (and raises if the engine is gone).
-        self._api.wait(container_id, timeout=10)
-        state = self._api.inspect_container(container_id)["State"]
+        state = container.end_state()
         if not ending.started:
-            complaint = demultiplexer.complaint or state.get("Error") or f"exit code {state['ExitCode']}"
-            raise LinkError(f"the supervisor did not start in {self._image}: {complaint}.")
+            complaint = container.complaint or state.get("Error") or f"exit code {state['ExitCode']}"
+            raise LinkError(f"the supervisor did not start in {container.profile.image}: {complaint}.")
+        if not state["OOMKilled"]:
+            # An engine that is being stopped kills its containers first.
+            time.sleep(GOING_S)
+            self._api.ping()
         # It ran and was killed: no fault of the engine, and nothing that should buy the program a retry.
         number = state["ExitCode"] - 128 if state["ExitCode"] > 128 else 9
-        judgement = judge(ending.silenced(signal=number), limits, oom=state["OOMKilled"])
-        return heard.result(judgement, sandbox=self.name)
+        return heard.result(judge(ending.silenced(signal=number), spec.limits, oom=state["OOMKilled"]), **place)
 
-    def _remove(self, container_id: str) -> None:
-        """Kill and remove. Raises if the engine cannot say that it is done."""
-        for last in (False, True):
-            try:
-                return self._api.remove_container(container_id, force=True, v=True)
-            except NotFound:
-                return
-            except ENGINE_ERRORS:
-                if last:
-                    raise
+    def _discard(self, container: Container) -> None:
+        self._removals.submit(self._remove, container)
 
-    def _explain(self, exc: Exception, spec: SandboxSpec) -> str:
-        if isinstance(exc, APIError) and exc.status_code == 409:
-            return f"A container clawq-{spec.name} exists already: this attempt runs, or ran, somewhere else."
-        detail = exc.explanation if isinstance(exc, APIError) else exc
-        return f"The container engine failed: {detail}."
-
-
-class Demultiplexer:
-    """Takes the engine's framing (stream, length) off an attached connection."""
-
-    _HEADER = struct.Struct(">BxxxI")
-
-    def __init__(self) -> None:
-        self._buffer = b""
-        self._stderr = b""
-
-    @property
-    def complaint(self) -> str:
-        """The end of what the supervisor's interpreter wrote to its own stderr."""
-        return self._stderr.decode(errors="replace").strip().rpartition("\n")[2]
-
-    def feed(self, data: bytes) -> bytes:
-        """The bytes of stdout that `data` completes."""
-        self._buffer += data
-        stdout = []
-        start = 0
-        while len(self._buffer) - start >= self._HEADER.size:
-            stream, length = self._HEADER.unpack_from(self._buffer, start)
-            end = start + self._HEADER.size + length
-            if len(self._buffer) < end:
-                break
-            payload = self._buffer[end - length : end]
-            if stream == 1:
-                stdout.append(payload)
-            else:
-                self._stderr = (self._stderr + payload)[-2000:]
-            start = end
-        self._buffer = self._buffer[start:]
-        return b"".join(stdout)
+    def _remove(self, container: Container) -> None:
+        # It keeps the engine busy for longer than a short run lasts; let the worker write down first how that ended.
+        time.sleep(REST_S)
+        try:
+            container.remove()
+        except ENGINE_ERRORS as exc:
+            # Nothing runs in it any more, and the reaper will find it when this process has gone.
+            log.warning("container %s not removed: %s", container.id[:12], _explained(exc))
 
 
 def missing_image(image: str) -> str:
     return f"The image {image} is not on this engine: `docker pull {image}`, or `ops/airgap/build {image}` offline."
 
 
-def _confinement(limits: Limits) -> dict[str, Any]:
-    memory = limits.memory_mb << 20
-    disk = limits.disk_mb << 20
-    own = f"uid={USER},gid={USER},nosuid,nodev,exec"
-    return {
-        "read_only": True,
-        # Together no more than disk_mb; their pages also count as memory. /dev/shm has the size of the last quarter.
-        "tmpfs": {
-            "/workspace": f"rw,{own},mode=0700,size={disk // 2},nr_inodes={INODES}",
-            "/tmp": f"rw,{own},mode=1777,size={disk // 4},nr_inodes={INODES // 4}",  # noqa: S108
-        },
-        "shm_size": max(disk // 4, 1 << 20),
-        "mem_limit": memory,
-        "memswap_limit": memory,
-        "pids_limit": limits.pids + 1,  # the supervisor
-        "nano_cpus": NANO_CPUS,
-        "ulimits": [
-            Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
-            Ulimit(name="fsize", soft=disk, hard=disk),
-            Ulimit(name="core", soft=0, hard=0),
-        ],
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges", f"seccomp={_SECCOMP}"],
-        "ipc_mode": "private",
-        "log_config": LogConfig(type="none"),
-        "init": False,
-    }
+def _explained(exc: Exception) -> str:
+    detail = exc.explanation if isinstance(exc, APIError) else exc
+    return f"The container engine failed: {detail}."

@@ -9,11 +9,15 @@ import struct
 
 #: To the supervisor: the job (JSON, once) and "kill everything and report".
 JOB, KILL = b"J", b"K"
-#: From the supervisor: about to start the program; its output; its progress (JSON); how it ended (JSON, last).
-STARTED, STDOUT, STDERR, PROGRESS, END = b"s", b"o", b"e", b"p", b"x"
+#: From the supervisor: waiting for a job; about to start the program; its output; its progress (JSON).
+READY, STARTED, STDOUT, STDERR, PROGRESS = b"r", b"s", b"o", b"e", b"p"
+#: Then how it ended (JSON), its artifacts (each a JSON head, then its bytes), and what was left behind (JSON, last).
+END, FILE, CHUNK, DONE = b"x", b"f", b"c", b"d"
 
 #: Longest payload in bytes; a job carries its files.
 MAX_PAYLOAD = 96 << 20
+#: Longest payload in bytes that a supervisor sends.
+MAX_ANSWER = 1 << 20
 
 _HEADER = struct.Struct(">cI")
 
@@ -30,9 +34,10 @@ def pack(kind: bytes, payload: bytes = b"") -> bytes:
 
 
 class Unpacker:
-    """Cuts a stream of bytes into frames."""
+    """Cuts a stream of bytes into frames of at most `most` bytes of payload."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_PAYLOAD) -> None:
+        self._most = most
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
@@ -42,7 +47,7 @@ class Unpacker:
         start = 0
         while len(self._buffer) - start >= _HEADER.size:
             kind, length = _HEADER.unpack_from(self._buffer, start)
-            if length > MAX_PAYLOAD:
+            if length > self._most:
                 raise FrameError(f"a frame announces {length} bytes")
             end = start + _HEADER.size + length
             if len(self._buffer) < end:

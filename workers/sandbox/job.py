@@ -8,12 +8,13 @@ import math
 import re
 from typing import Any
 
+from workers.sandbox.artifacts import BOUNDS
 from workers.sandbox.frames import MAX_PAYLOAD
 from workers.sandbox.output import HARD_CAP_FACTOR
 from workers.sandbox.spec import SandboxSpec
 
 #: Less than this and not even an interpreter starts.
-MIN_MEMORY_MB = 16
+LEAST = {"memory_mb": 16, "open_files": 16}
 
 #: Bytes of code, stdin and files; a frame carries them in base64.
 MAX_INPUT = MAX_PAYLOAD // 2
@@ -38,6 +39,7 @@ def encode_job(spec: SandboxSpec, **extra: Any) -> bytes:
         "stdin": _base64(spec.stdin.encode()),
         "files": {name: _base64(content) for name, content in files.items()},
         "limits": vars(spec.limits),
+        "artifacts": dict(BOUNDS),
         "output_cap": spec.limits.output_kb * 1024 * HARD_CAP_FACTOR,
         **extra,
     }
@@ -69,8 +71,9 @@ def problem(spec: SandboxSpec) -> str | None:
     for limit, value in vars(spec.limits).items():
         if not value > 0 or not math.isfinite(value):
             return f"limits.{limit} must be a number above 0."
-    if spec.limits.memory_mb < MIN_MEMORY_MB:
-        return f"limits.memory_mb must be at least {MIN_MEMORY_MB}."
+    for limit, least in LEAST.items():
+        if getattr(spec.limits, limit) < least:
+            return f"limits.{limit} must be at least {least}."
     given = (spec.code or "").encode(), spec.stdin.encode(), *spec.files.values()
     if sum(map(len, given)) > MAX_INPUT:
         return f"Code, stdin and files together must stay below {MAX_INPUT >> 20} MiB."

@@ -5,22 +5,48 @@ This file is sent into the sandbox as source: standard library only, Python 3.8 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
+import signal
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _CGROUP = "/sys/fs/cgroup/"
+#: Files that are looked at when a program has ended.
+FILES_SEEN = 2000
 
 
 class Meter:
-    """Measures a container by its cgroup; where that cannot be read, by its ended processes."""
+    """Measures a container by its cgroup; where that cannot be read, by its ended processes.
 
-    def __init__(self) -> None:
+    A program is told of most limits by an error and may carry on; which it ran into is seen in the kernel's counters,
+    or, where it counts nothing (disk, descriptors), by looking now and then.
+    """
+
+    def __init__(self, directories: tuple[str, ...]) -> None:
+        """`directories`: what the program may write in."""
+        self._directories = directories
+        self._hit: set[str] = set()
         self._cpu_before = 0.0
         self._cpu_before = self.cpu_s()
 
     def breach(self, limits: dict[str, Any]) -> str | None:
         """The limit that the program broke and the kernel does not enforce here: a reason for the end frame."""
+        self._look(limits)
         return "cpu_limit" if self.cpu_s() > limits["cpu_s"] else None
+
+    def limits_hit(self, limits: dict[str, Any], number: int | None) -> list[str]:
+        """Names of the limits that the program, dead by now of signal `number` or not, ran into."""
+        self._look(limits)
+        size = limits["file_mb"] << 20
+        if number == signal.SIGXFSZ or any(size <= found for found in _sizes(self._directories)):
+            self._hit.add("file_mb")
+        if self.oom_killed():
+            self._hit.add("memory_mb")
+        if _number("pids/pids.events", "max") or _number("pids.events", "max"):
+            self._hit.add("pids")
+        return sorted(self._hit)
 
     def cpu_s(self) -> float:
         """CPU seconds since this meter was made."""
@@ -36,6 +62,22 @@ class Meter:
     def oom_killed(self) -> bool:
         """Whether the kernel killed a process here for want of memory."""
         return bool(_number("memory/memory.oom_control", "oom_kill") or _number("memory.events", "oom_kill"))
+
+    def _look(self, limits: dict[str, Any]) -> None:
+        if any(map(self._is_full, self._directories)):
+            self._hit.add("disk_mb")
+        if any(_open_files(pid) >= limits["open_files"] for pid in self._processes()):
+            self._hit.add("open_files")
+
+    def _is_full(self, directory: str) -> bool:
+        with contextlib.suppress(OSError):
+            space = os.statvfs(directory)
+            return space.f_bavail == 0 or space.f_favail == 0
+        return False
+
+    def _processes(self) -> Iterable[int]:
+        """The program's processes: all but the supervisor."""
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
 
 
 def children_cpu_s() -> float:
@@ -57,3 +99,19 @@ def _number(name: str, key: str | None = None) -> int | None:
         return int(words[words.index(key) + 1] if key else words[0])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _open_files(pid: int) -> int:
+    """Descriptors that a process has open; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        # Its size, since Linux 6.2.
+        return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
+    return 0
+
+
+def _sizes(directories: Iterable[str]) -> Iterator[int]:
+    """Bytes of the first files below `directories`."""
+    names = ((base, name) for directory in directories for base, _, names in os.walk(directory) for name in names)
+    for _, (base, name) in zip(range(FILES_SEEN), names):  # noqa: B905 - Python 3.8
+        with contextlib.suppress(OSError):
+            yield os.lstat(os.path.join(base, name)).st_size

@@ -69,3 +69,8 @@ class Keeper:
         if excess > 0:
             self._dropped += excess
             del self._tail[:excess]
+
+
+def storable(text: str) -> str:
+    """Without what a database refuses: NULs and halves of surrogate pairs."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

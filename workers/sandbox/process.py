@@ -57,7 +57,7 @@ class ProcessSandbox:
 
     def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
         """See `Sandbox.run`."""
-        sentence = problem(spec)
+        sentence = problem(spec) or _beyond(spec)
         if sentence is not None:
             return rejected(sentence, self.name)
         if self._python is None:
@@ -67,9 +67,19 @@ class ProcessSandbox:
         except (LinkError, FrameError) as exc:
             return failed(f"The sandbox broke: {exc}", self.name)
 
-    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
+    def open(self) -> None:
+        """There is nothing to prepare."""
+
+    def reap(self, is_orphan: Callable[[str, str], bool]) -> list[str]:
         """Nothing is left: the guard of a run ends with its worker."""
         return []
+
+    def waiting(self) -> int:
+        """Nothing waits: a run starts its own process."""
+        return 0
+
+    def close(self) -> None:
+        """There is nothing to remove."""
 
     def _run(self, spec: SandboxSpec, stop: Stop, callbacks: Callbacks, python: Path) -> SandboxResult:
         with _private_directory() as root, tempfile.TemporaryFile() as log, _runner(root, log) as (process, sock):
@@ -85,6 +95,12 @@ class ProcessSandbox:
                 ending = ending.silenced(signal=signal.SIGKILL)
             judgement = judge(ending, spec.limits)
             return heard.result(judgement, sandbox=self.name, unenforced=self._unenforced)
+
+
+def _beyond(spec: SandboxSpec) -> str | None:
+    """What only a container engine can give."""
+    wanted = [name for name in ("image", "runtime", "network") if getattr(spec, name)]
+    return f"No {wanted[0]} can be chosen without a container engine." if wanted else None
 
 
 @contextmanager

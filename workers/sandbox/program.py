@@ -1,5 +1,6 @@
 """Sets up one program and starts it: its files, its environment, its pipes, its own limits.
 
+A Python script is run by a fork of this interpreter (`script.py`), anything else is executed.
 This file is sent into the sandbox as source: standard library only, Python 3.8 and later.
 """
 
@@ -12,7 +13,9 @@ import os
 import resource
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any
+
+from workers.sandbox.script import runs_here
 
 #: Where a program finds its progress pipe; also in its environment.
 PROGRESS_FD = 3
@@ -73,10 +76,12 @@ def write_files(job: dict[str, Any], workspace: str) -> None:
 
 
 def command(job: dict[str, Any], workspace: str, python: str) -> list[str]:
+    """The argument vector of the program of the job, if it is executed."""
     if job["argv"]:
         return [*job["argv"], *job["args"]]
-    interpreter = python if job["main"].endswith(".py") else "/bin/sh"
-    return [interpreter, os.path.join(workspace, job["main"]), *job["args"]]
+    interpreters = {".py": python, ".sh": "/bin/sh", ".js": "node"}
+    main = job["main"]
+    return [interpreters[os.path.splitext(main)[1]], os.path.join(workspace, main), *job["args"]]
 
 
 def environment(job: dict[str, Any], workspace: str) -> dict[str, str]:
@@ -90,21 +95,26 @@ def environment(job: dict[str, Any], workspace: str) -> dict[str, str]:
     return {**base, **job["env"], "CLAWQ_PROGRESS_FD": str(PROGRESS_FD)}
 
 
-def fork_program(job: dict[str, Any], workspace: str) -> Program:
-    """Fork and exec the program of the job, with pipes for its standard streams and its progress."""
+def fork_program(job: dict[str, Any], workspace: str) -> Program | None:
+    """Fork the program of the job, with pipes for its standard streams and its progress.
+
+    Returns:
+        None in the child, if it is a script for this interpreter: it is now set up to run it.
+    """
     pipes = [os.pipe() for _ in range(4)]
     child_ends = [pipes[0][0], pipes[1][1], pipes[2][1], pipes[3][1]]
     our_ends = [pipes[0][1], pipes[1][0], pipes[2][0], pipes[3][0]]
     pid = os.fork()
     if pid == 0:
         _become(job, workspace, child_ends)
+        return None
     for fd in child_ends:
         os.close(fd)
     return Program(pid, *our_ends)
 
 
-def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> NoReturn:
-    """Turn this forked child into the program."""
+def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> None:
+    """Turn this forked child into the program. Returns if it is to be run by this interpreter."""
     try:
         # Move the pipes out of the way first: one of them may sit on a number that another must get.
         high = [os.dup2(fd, 100 + i) for i, fd in enumerate(ends)]
@@ -115,18 +125,33 @@ def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> NoReturn:
         set_dumpable(True)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
-        cpu_s = int(job["limits"]["cpu_s"]) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s + 1, cpu_s + 1))
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
+        _limit(job["limits"])
         os.setsid()
         os.chdir(workspace)
+        if runs_here(job):
+            return
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
         argv = command(job, workspace, sys.executable)
         os.execvpe(argv[0], argv, environment(job, workspace))  # noqa: S606
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         os.write(2, f"cannot start the program: {exc}\n".encode(errors="replace"))
-    finally:
         os._exit(127)
+
+
+def _limit(limits: dict[str, Any]) -> None:
+    """What the program may have less of than its container."""
+    # The supervisor looks at the CPU time of all processes; this is for one that it gets no turn beside.
+    cpu_s = int(limits["cpu_s"]) + 2
+    wanted = (
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_FSIZE, limits["file_mb"] << 20),
+        (resource.RLIMIT_NOFILE, limits["open_files"]),
+    )
+    for which, value in wanted:
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (value, value))
 
 
 def set_dumpable(on: bool) -> None:

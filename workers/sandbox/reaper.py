@@ -7,19 +7,18 @@ from typing import Any
 
 from docker.errors import APIError, NotFound
 
-#: Labels of every container of ours, fixed at its creation: the reaper goes by them.
-STACK, HOST, WORKER, ATTEMPT = "clawq.stack", "clawq.host", "clawq.worker", "clawq.attempt"
+from workers.sandbox.profile import HOST, INSTANCE, STACK
 
 
-def reap(api: Any, stack: str, host: str, is_open: Callable[[str], bool]) -> list[str]:
-    """Kill and remove the containers of this stack on this host whose attempt has ended.
+def reap(api: Any, stack: str, host: str, is_orphan: Callable[[str, str], bool]) -> list[str]:
+    """Kill and remove the containers of this stack on this host that nobody owns any more.
 
     Args:
         api: the engine's docker.APIClient.
-        is_open: whether an attempt, by the name its sandbox was given, may still be running.
+        is_orphan: whether a container, by the instance of a worker that made it and its own id, is nobody's.
 
     Returns:
-        The names of the attempts whose containers were removed.
+        The ids of the containers that were removed.
 
     Raises:
         docker.errors.DockerException: the engine does not answer.
@@ -27,8 +26,7 @@ def reap(api: Any, stack: str, host: str, is_open: Callable[[str], bool]) -> lis
     labels = [f"{STACK}={stack}", f"{HOST}={host}"]
     removed = []
     for container in api.containers(all=True, filters={"label": labels}):
-        attempt = container["Labels"][ATTEMPT]
-        if is_open(attempt):
+        if not is_orphan(container["Labels"].get(INSTANCE, ""), container["Id"]):
             continue
         try:
             api.remove_container(container["Id"], force=True, v=True)
@@ -39,5 +37,5 @@ def reap(api: Any, stack: str, host: str, is_open: Callable[[str], bool]) -> lis
             if exc.status_code == 409:
                 continue
             raise
-        removed.append(attempt)
+        removed.append(container["Id"])
     return removed

@@ -7,7 +7,7 @@ import inspect
 from functools import cache
 from types import ModuleType
 
-from workers.sandbox import frames, meter, program, supervisor
+from workers.sandbox import collect, frames, meter, program, script, supervisor
 
 
 @cache
@@ -20,9 +20,10 @@ def bundle(*extra: ModuleType, path: str | None = None) -> str:
     lines = ["from __future__ import annotations"]
     if path is not None:
         lines.append(f"import sys; sys.path.append({path!r})")
-    for module in (frames, meter, program, supervisor, *extra):
+    for module in (frames, meter, script, program, collect, supervisor, *extra):
         lines += _without_own_imports(inspect.getsource(module))
-    return "\n".join([*lines, "main()", ""])
+    # What main() returns in a forked script is called here, with nothing of ours below it on the stack.
+    return "\n".join([*lines, "then = main()", "if then: then()", ""])
 
 
 def _without_own_imports(source: str) -> list[str]:

@@ -80,8 +80,14 @@ class Artifact:
     name: str
     #: Bytes.
     size: int
-    #: The bytes, from position 0; whoever has the result closes it.
-    content: IO[bytes]
+    #: Where they are: in `file`, which all artifacts of a run share, from `start` on.
+    file: IO[bytes]
+    start: int
+
+    def read(self) -> bytes:
+        """The content. Not safe in two threads at once; raises ValueError once the result is closed."""
+        self.file.seek(self.start)
+        return self.file.read(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +103,12 @@ class SandboxResult:
     truncated: bool = False
     #: Bytes that are not UTF-8, or NULs, were replaced.
     lossy: bool = False
+    #: From the request to the start of the program.
+    start_ms: int | None = None
     wall_ms: int | None = None
     cpu_ms: int | None = None
     peak_memory_bytes: int | None = None
+    #: Their contents can be read until `close`.
     artifacts: tuple[Artifact, ...] = ()
     #: What under /workspace/out was not taken, one sentence each (the first few).
     artifacts_left: tuple[str, ...] = ()
@@ -115,6 +124,11 @@ class SandboxResult:
     unenforced: tuple[str, ...] = ()
     #: One sentence for people when the verdict is not ok.
     error: str | None = None
+
+    def close(self) -> None:
+        """Forget the contents of the artifacts."""
+        for artifact in self.artifacts:
+            artifact.file.close()
 
     def as_json(self) -> dict[str, Any]:
         """The result of a code task, as the HTTP contract has it."""
@@ -168,20 +182,33 @@ class Sandbox(Protocol):
 
     name: str
 
+    def open(self) -> None:
+        """Begin to prepare for runs; what it starts is labelled as this process's, which others must know to live."""
+        ...
+
     def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
         """Run one program to its end, or until `stop` is set; then every process of it is dead.
 
         Never raises for anything the program did; a fault of the engine is the verdict `infra_error`.
+        The caller closes the result.
         """
         ...
 
-    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
-        """Remove what runs of dead workers left here, unless `is_open` says that the run may still go on.
+    def reap(self, is_orphan: Callable[[str, str], bool]) -> list[str]:
+        """Remove what other processes left here, where `is_orphan(instance, id)` says so.
 
         Returns:
-            The names of the runs whose remains were removed.
+            The ids of what was removed.
 
         Raises:
             OSError: the engine does not answer.
         """
+        ...
+
+    def waiting(self) -> int:
+        """Sandboxes that are started and wait for a program."""
+        ...
+
+    def close(self) -> None:
+        """Remove whatever is here and runs no program."""
         ...

@@ -10,20 +10,26 @@ import base64
 import contextlib
 import json
 import os
+import select
 import selectors
 import signal
+import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from workers.sandbox.frames import END, JOB, KILL, PROGRESS, STARTED, STDERR, STDOUT, Unpacker, pack
+from workers.sandbox.collect import Collection
+from workers.sandbox.frames import END, JOB, KILL, PROGRESS, READY, STARTED, STDERR, STDOUT, Unpacker, pack
 from workers.sandbox.meter import Meter, children_cpu_s
-from workers.sandbox.program import Program, Refused, fork_program, set_dumpable, write_files
+from workers.sandbox.program import Program, Refused, environment, fork_program, set_dumpable, write_files
+from workers.sandbox.script import preload, run_script
 
 #: Seconds between looks at CPU, memory and dead children.
 TICK_S = 0.05
-CHUNK = 65536
+READ_BYTES = 65536
 #: Bytes of one progress line; a longer one is ignored up to its end.
 PROGRESS_LINE = 1024
+WORKSPACE = "/workspace"
 
 
 class Supervision:
@@ -71,14 +77,16 @@ class Supervision:
             "signal": number,
             "reason": self._reason,
             "oom_kill": oom_kill,
+            "limits_hit": self._meter.limits_hit(self._job["limits"], number),
             "wall_ms": round(wall_s * 1000),
             "cpu_ms": round(children_cpu_s() * 1000),
             "peak_memory_bytes": self._meter.peak_bytes(),
         }
+        # Before the artifacts: whatever they are like, how the program ended is known.
         send(END, json.dumps(report).encode())
 
     def _on_channel(self, fd: int) -> None:
-        data = os.read(fd, CHUNK)
+        data = os.read(fd, READ_BYTES)
         if not data:
             # The worker is gone: nobody waits for this program.
             self._program.kill_all()
@@ -118,7 +126,7 @@ class Supervision:
 
     def _read(self, fd: int) -> bytes:
         try:
-            data = os.read(fd, CHUNK)
+            data = os.read(fd, READ_BYTES)
         except BlockingIOError:
             return b""
         if not data:
@@ -128,7 +136,7 @@ class Supervision:
 
     def _feed_stdin(self, fd: int) -> None:
         try:
-            self._stdin = self._stdin[os.write(fd, self._stdin[:CHUNK]) :] if self._stdin else self._stdin
+            self._stdin = self._stdin[os.write(fd, self._stdin[:READ_BYTES]) :] if self._stdin else self._stdin
         except BlockingIOError:
             return
         except OSError:
@@ -173,7 +181,7 @@ def send(kind: bytes, payload: bytes = b"") -> None:
 def receive_job(inbox: Unpacker) -> dict[str, Any]:
     """The job from the worker. Exits quietly if the worker left before sending it."""
     while True:
-        data = os.read(0, CHUNK)
+        data = os.read(0, READ_BYTES)
         if not data:
             os._exit(0)
         for kind, payload in inbox.feed(data):
@@ -183,18 +191,36 @@ def receive_job(inbox: Unpacker) -> dict[str, Any]:
             os._exit(0)
 
 
-def main() -> None:
-    """The life of PID 1 in a container."""
+def refuse(sentence: str) -> None:
+    """The last word about a job that cannot be set up."""
+    send(END, json.dumps({"reason": "refused", "detail": sentence}).encode())
+
+
+def main() -> Callable[[], NoReturn] | None:
+    """The life of PID 1 in a container.
+
+    Returns:
+        Only in the fork that is to run a Python script: what to call next, at the top of the stack.
+    """
     set_dumpable(False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    workspace = "/workspace"
+    # Nothing is ever imported from where a program may write.
+    sys.path[:] = [path for path in sys.path if path]
+    if not select.select([0], [], [], 0)[0]:
+        preload()
+        send(READY)
     inbox = Unpacker()
     job = receive_job(inbox)
     try:
-        write_files(job, workspace)
+        write_files(job, WORKSPACE)
     except Refused as exc:
-        send(END, json.dumps({"reason": "refused", "detail": str(exc)}).encode())
-        return
+        refuse(str(exc))
+        return None
     send(STARTED)
-    meter = Meter()
-    Supervision(job, fork_program(job, workspace), meter, inbox).run()
+    meter = Meter((WORKSPACE, "/tmp", "/dev/shm"))  # noqa: S108
+    program = fork_program(job, WORKSPACE)
+    if program is None:
+        return lambda: run_script(os.path.join(WORKSPACE, job["main"]), job["args"], environment(job, WORKSPACE))
+    Supervision(job, program, meter, inbox).run()
+    Collection(job["artifacts"], send).run(WORKSPACE)
+    return None

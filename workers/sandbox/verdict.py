@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from workers.sandbox.spec import Limits, Verdict
@@ -64,6 +64,21 @@ def judge(ending: Ending, limits: Limits, *, oom: bool = False) -> Judgement:
     return Judgement(verdict=Verdict.OK, exit_code=0)
 
 
+def limits_hit(verdict: Verdict, report: dict[str, Any], *, truncated: bool) -> tuple[str, ...]:
+    """Names of the limits that a run came up against: the one that ended it, and those that it was only told of."""
+    hit = {name for name in _LIMITS if name in report.get("limits_hit", ())}
+    hit |= {_ENDED_BY[verdict]} if verdict in _ENDED_BY else set()
+    hit |= {"output_kb"} if truncated else set()
+    return tuple(sorted(hit))
+
+
+_LIMITS = [field.name for field in fields(Limits)]
+_ENDED_BY = {
+    Verdict.TIMEOUT: "wall_s",
+    Verdict.CPU_LIMIT: "cpu_s",
+    Verdict.OOM: "memory_mb",
+    Verdict.OUTPUT_LIMIT: "output_kb",
+}
 _REASONS = {
     "cancelled": (Verdict.CANCELLED, "The run was stopped."),
     "timeout": (Verdict.TIMEOUT, "The program ran longer than {limits.wall_s} s."),

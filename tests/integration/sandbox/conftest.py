@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from app.settings import Settings
-from tests.integration.sandbox.sandboxes import HOST, STACK, Run, run_in
+from tests.integration.sandbox.sandboxes import STACK, Run, in_docker, run_in
 from workers.sandbox import Sandbox, probe
 from workers.sandbox.docker import DockerSandbox, connect
 from workers.sandbox.process import ProcessSandbox
@@ -38,7 +38,7 @@ def client() -> Iterator[docker.DockerClient]:
 
 @pytest.fixture(scope="session")
 def docker_sandbox(client: docker.DockerClient) -> DockerSandbox:
-    return DockerSandbox(client, image=Settings().sandbox_image, stack=STACK, host=HOST, worker="w-1")
+    return in_docker(client)
 
 
 @pytest.fixture(scope="session")

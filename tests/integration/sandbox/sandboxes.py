@@ -11,12 +11,27 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import docker
+
+from app.settings import Settings
 from workers.sandbox import Callbacks, Limits, Sandbox, SandboxResult, SandboxSpec
+from workers.sandbox.docker import DockerSandbox
 
 #: No other run of these tests on this engine has it.
 STACK = f"clawq-test-{os.getpid()}-{time.time_ns()}"
 HOST = "test-host"
 _numbers = count(1)
+
+
+#: On the containers of these tests.
+LABELS = {"clawq.stack": STACK, "clawq.host": HOST, "clawq.worker": "w-1", "clawq.instance": "i-1"}
+
+
+def in_docker(client: docker.DockerClient, image: str | None = None, **options: Any) -> DockerSandbox:
+    """A docker sandbox of these tests; nothing waits in it unless `warm` is among the options."""
+    image = image or Settings().sandbox_image
+    images = dict.fromkeys(("python", "shell", "javascript"), image)
+    return DockerSandbox(client, images=images, labels=LABELS, **options)
 
 
 @dataclass

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import tarfile
 import textwrap
-import threading
 from typing import Any
 
 import docker
 import pytest
 
 from app.settings import Settings
-from tests.integration.sandbox.sandboxes import HOST, STACK, Heard, run_in, unique, until
+from tests.integration.sandbox.sandboxes import HOST, LABELS, STACK, Heard, in_docker, run_in, until
 from workers.sandbox import Verdict, choose
 from workers.sandbox.docker import DockerSandbox
 from workers.sandbox.reaper import reap
@@ -28,7 +27,7 @@ def ours(client: docker.DockerClient) -> list[dict[str, Any]]:
 def test_a_container_is_hardened_labelled_and_gone_afterwards(
     client: docker.DockerClient, docker_sandbox: DockerSandbox
 ) -> None:
-    """Looked at in the started callback, when it exists and no code has been sent."""
+    """Looked at in the started callback, when it waits and no code has been sent."""
     seen: dict[str, Any] = {}
 
     class Looking(Heard):
@@ -36,13 +35,11 @@ def test_a_container_is_hardened_labelled_and_gone_afterwards(
             self.started = type("Look", (), {"append": lambda _, i: seen.update(client.api.inspect_container(i))})()
             return super().callbacks()
 
-    name = unique("t")
-    assert run_in(docker_sandbox, "print(1)", name=name, heard=Looking(), memory_mb=64).verdict is Verdict.OK
-    assert ours(client) == []
-    assert seen["Name"] == f"/clawq-{name}"
-    assert seen["State"]["Status"] == "created"
+    assert run_in(docker_sandbox, "print(1)", heard=Looking(), memory_mb=64).verdict is Verdict.OK
+    until(lambda: ours(client) == [])
+    assert seen["State"]["Status"] == "running"
     labels = {key: value for key, value in seen["Config"]["Labels"].items() if key.startswith("clawq.")}
-    assert labels == {"clawq.stack": STACK, "clawq.host": HOST, "clawq.worker": "w-1", "clawq.attempt": name}
+    assert labels == LABELS
     config, host = seen["Config"], seen["HostConfig"]
     assert (config["User"], config["NetworkDisabled"], config["StdinOnce"]) == ("65532:65532", True, True)
     assert (host["ReadonlyRootfs"], host["Privileged"], host["CapDrop"]) == (True, False, ["ALL"])
@@ -54,8 +51,8 @@ def test_a_container_is_hardened_labelled_and_gone_afterwards(
     assert host["SecurityOpt"][0] == "no-new-privileges"
     assert host["SecurityOpt"][1].startswith("seccomp={")
     assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {
-        "nofile": 1024,
-        "fsize": 64 << 20,
+        "nofile": 4096,
+        "fsize": 1024 << 20,
         "core": 0,
     }
 
@@ -70,25 +67,8 @@ def test_the_status_inside_agrees(docker_sandbox: DockerSandbox) -> None:
     assert [name for name in status if name.strip() in ("lo", "eth0")] == ["    lo"]
 
 
-def test_a_second_run_of_the_same_attempt_is_refused_and_leaves_the_first_alone(
-    docker_sandbox: DockerSandbox,
-) -> None:
-    name, heard, stop = unique("t"), Heard(), threading.Event()
-    results: list[Any] = []
-    code = "import sys, time; print('up', flush=True); time.sleep(0.5); print('still here')"
-    first = threading.Thread(target=lambda: results.append(run_in(docker_sandbox, code, name=name, heard=heard)))
-    first.start()
-    assert heard.spoke.wait(20)
-    second = run_in(docker_sandbox, "print('twice')", name=name, stop=stop)
-    first.join()
-    assert (second.verdict, second.stdout) == (Verdict.INFRA_ERROR, "")
-    assert "exists already" in str(second.error)
-    assert (results[0].verdict, results[0].stdout) == (Verdict.OK, "up\nstill here\n")
-
-
 def test_a_missing_image_is_named_with_the_way_to_get_it(client: docker.DockerClient) -> None:
-    sandbox = DockerSandbox(client, image="clawq.invalid/none:1", stack=STACK, host=HOST, worker="w-1")
-    result = run_in(sandbox, "print(1)")
+    result = run_in(in_docker(client, "clawq.invalid/none:1"), "print(1)")
     assert result.verdict is Verdict.INFRA_ERROR
     assert "docker pull clawq.invalid/none:1" in str(result.error)
     assert "ops/airgap/build" in str(result.error)
@@ -104,7 +84,7 @@ def test_an_image_without_python_is_our_fault_not_the_programs(client: docker.Do
     tag = f"clawq-test-empty:{STACK[-8:]}"
     client.api.import_image_from_data(archive.getvalue(), repository=tag.split(":")[0], tag=tag.split(":")[1])
     try:
-        result = run_in(DockerSandbox(client, image=tag, stack=STACK, host=HOST, worker="w-1"), "print(1)")
+        result = run_in(in_docker(client, tag), "print(1)")
     finally:
         client.api.remove_image(tag, force=True)
     assert result.verdict is Verdict.INFRA_ERROR
@@ -113,40 +93,52 @@ def test_an_image_without_python_is_our_fault_not_the_programs(client: docker.Do
 
 
 WORKER = """
-    import sys, threading
-    from workers.sandbox import Callbacks, SandboxSpec
+    import sys, threading, time
+    from workers.sandbox import Callbacks, Limits, SandboxSpec
     from workers.sandbox.docker import DockerSandbox, connect
-    stack, host, name, image = sys.argv[1:]
-    sandbox = DockerSandbox(connect(), image=image, stack=stack, host=host, worker="w-doomed")
+    from workers.sandbox.profile import HOST, INSTANCE, STACK, Profile
+    stack, host, image = sys.argv[1:]
+    labels = {STACK: stack, HOST: host, INSTANCE: "i-doomed"}
+    sandbox = DockerSandbox(connect(), images={"python": image}, labels=labels, warm={Profile(image=image): 1})
+    sandbox.open()
+    while not sandbox.waiting():
+        time.sleep(0.01)
     code = "import time; print('up', flush=True); time.sleep(600)"
-    spec = SandboxSpec(name=name, language="python", code=code)
+    spec = SandboxSpec(name="t", language="python", code=code, limits=Limits(pids=10))
     sandbox.run(spec, stop=threading.Event(), callbacks=Callbacks(output=lambda *_: print("up", flush=True)))
 """
 
 
 @pytest.mark.usefixtures("docker_sandbox")
-def test_the_container_of_a_killed_worker_ends_by_itself_and_is_reaped(client: docker.DockerClient) -> None:
-    """And nobody else's: not another host's, not another stack's, not that of an open attempt."""
-    name = unique("t")
-    arguments = [sys.executable, "-c", textwrap.dedent(WORKER), STACK, HOST, name, Settings().sandbox_image]
+def test_containers_of_a_killed_worker_end_by_themselves_and_are_reaped(client: docker.DockerClient) -> None:
+    """One that runs and one that waits. And nobody else's: not another host's or stack's, not what is in use."""
+    arguments = [sys.executable, "-c", textwrap.dedent(WORKER), STACK, HOST, Settings().sandbox_image]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as worker:
         try:
             assert worker.stdout is not None
             assert worker.stdout.readline() == b"up\n"
         finally:
             worker.kill()
-    until(lambda: [container["State"] for container in ours(client)] == ["exited"])
+    until(lambda: [container["State"] for container in ours(client)] == ["exited", "exited"])
+    (first, second) = (container["Id"] for container in ours(client))
+    asked = []
 
-    assert reap(client.api, STACK, "other-host", lambda attempt: False) == []
-    assert reap(client.api, "other-stack", HOST, lambda attempt: False) == []
-    assert reap(client.api, STACK, HOST, lambda attempt: attempt == name) == []
-    assert len(ours(client)) == 1
-    assert reap(client.api, STACK, HOST, lambda attempt: False) == [name]
+    def is_orphan(instance: str, container_id: str) -> bool:
+        asked.append(instance)
+        return container_id != first
+
+    assert reap(client.api, STACK, "other-host", is_orphan) == []
+    assert reap(client.api, "other-stack", HOST, is_orphan) == []
+    assert reap(client.api, STACK, HOST, lambda *_: False) == []
+    assert asked == []
+    assert reap(client.api, STACK, HOST, is_orphan) == [second]
+    assert asked == ["i-doomed"] * 2
+    assert reap(client.api, STACK, HOST, lambda *_: True) == [first]
     assert ours(client) == []
 
 
 @pytest.mark.usefixtures("docker_sandbox")
 def test_auto_chooses_docker_where_it_is() -> None:
-    sandbox = choose(Settings(sandbox="auto"), worker="w-1")
+    sandbox = choose(Settings(sandbox="auto"), worker="w-1", instance="i-1")
     assert isinstance(sandbox, DockerSandbox)
     sandbox._api.close()

@@ -164,7 +164,7 @@ def test_a_kernel_without_landlock_is_told_in_one_sentence(monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("process_sandbox")
 def test_without_an_engine_auto_chooses_process() -> None:
-    sandbox = choose(Settings(sandbox="auto", docker_enabled=False), worker="w-1")
+    sandbox = choose(Settings(sandbox="auto", docker_enabled=False), worker="w-1", instance="i-1")
     assert run_in(sandbox, "print(1)").sandbox == "process"
 
 

@@ -33,7 +33,9 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("nowhere")
 def test_without_any_sandbox_a_run_fails_and_names_both_reasons() -> None:
-    result = choose(Settings(sandbox="auto"), worker="w").run(SPEC, stop=threading.Event(), callbacks=Callbacks())
+    result = choose(Settings(sandbox="auto"), worker="w", instance="i").run(
+        SPEC, stop=threading.Event(), callbacks=Callbacks()
+    )
     assert result.verdict is Verdict.INFRA_ERROR
     assert "No container engine answers" in str(result.error)
     assert "no Landlock" in str(result.error)
@@ -42,7 +44,7 @@ def test_without_any_sandbox_a_run_fails_and_names_both_reasons() -> None:
 
 @pytest.mark.usefixtures("nowhere")
 def test_a_forced_kind_never_falls_back() -> None:
-    sandbox = choose(Settings(sandbox="process"), worker="w")
+    sandbox = choose(Settings(sandbox="process"), worker="w", instance="i")
     assert sandbox.name == "none"
     error = sandbox.run(SPEC, stop=threading.Event(), callbacks=Callbacks()).error
     assert "engine" not in str(error)
@@ -61,7 +63,7 @@ def test_a_disabled_engine_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_engine_that_went_away_is_an_infra_error(tmp_path: Path) -> None:
     client = docker.DockerClient(base_url=f"unix://{tmp_path}/gone.sock", version="1.41")
-    sandbox = DockerSandbox(client, image="i", stack="s", host="h", worker="w")
+    sandbox = DockerSandbox(client, images={"python": "i"}, labels={})
     result = sandbox.run(SPEC, stop=threading.Event(), callbacks=Callbacks())
     assert result.verdict is Verdict.INFRA_ERROR
     assert "engine" in str(result.error)

@@ -6,7 +6,7 @@ import pytest
 
 import workers.sandbox
 from workers.sandbox import confined
-from workers.sandbox.docker import Demultiplexer
+from workers.sandbox.container import Demultiplexer
 from workers.sandbox.source import bundle
 from workers.sandbox.supervisor import PROGRESS_LINE, parse_progress
 

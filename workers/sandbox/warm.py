@@ -1,0 +1,147 @@
+"""The warm pool: started containers, each waiting for its one job, shared by all slots of a worker."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from workers.sandbox.container import ENGINE_ERRORS, Container
+from workers.sandbox.conversation import LinkError
+from workers.sandbox.frames import FrameError
+from workers.sandbox.profile import Profile
+from workers.sandbox.starts import Starts
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks at those that wait.
+LOOK_S = 5.0
+#: Seconds after which a container that nobody wanted makes place for a new one: of the image as it is by then.
+AGE_S = 900.0
+#: Seconds without a take before one is started while others still wait: a start would slow down the run that has begun.
+REST_S = 0.1
+#: Seconds before another try after the engine refused one, growing to the longest.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+
+class WarmPool:
+    """Keeps the wanted number of containers of each profile started, with one thread that starts one at a time."""
+
+    def __init__(
+        self,
+        start: Callable[[Profile], Container],
+        discard: Callable[[Container], object],
+        wanted: Mapping[Profile, int],
+        starts: Starts,
+    ) -> None:
+        """`start` makes a container, `discard` gets rid of one soon and never raises."""
+        self._start, self._discard, self._starts = start, discard, starts
+        self._wanted = {profile: count for profile, count in wanted.items() if count > 0}
+        self._idle: dict[Profile, deque[Container]] = {profile: deque() for profile in self._wanted}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._pause_s = 0.0
+        self._taken_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="warm-pool", daemon=True)
+
+    def open(self) -> None:
+        """Begin to fill."""
+        if self._wanted:
+            self._thread.start()
+
+    def take(self, profile: Profile) -> Container | None:
+        """A container that waits, now the caller's alone; None if there is none."""
+        while True:
+            with self._lock:
+                idle = self._idle.get(profile)
+                container = idle.popleft() if idle else None
+            if container is None:
+                return None
+            self._taken_at = time.monotonic()
+            self._wake.set()
+            if container.is_idle():
+                container.warm = True
+                return container
+            self._discard(container)
+
+    def depth(self) -> int:
+        """Containers that wait."""
+        with self._lock:
+            return sum(map(len, self._idle.values()))
+
+    def close(self) -> None:
+        """Start no more, and discard those that wait. Afterwards `discard` is not called again."""
+        with self._lock:
+            self._closing.set()
+            idle = [container for waiting in self._idle.values() for container in waiting]
+            self._idle.clear()
+        self._wake.set()
+        for container in idle:
+            self._discard(container)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._wake.clear()
+            self._weed()
+            missing = self._missing()
+            rest_s = self._taken_at + REST_S - time.monotonic()
+            if missing and rest_s > 0 and self.depth():
+                self._closing.wait(rest_s)
+            elif missing:
+                self._add(missing)
+                self._closing.wait(self._pause_s)
+            else:
+                self._wake.wait(LOOK_S)
+
+    def _missing(self) -> Profile | None:
+        """The profile that lacks most of what is wanted of it."""
+        with self._lock:
+            lacks = {profile: 1 - len(idle) / self._wanted[profile] for profile, idle in self._idle.items()}
+        most = max(lacks, key=lambda profile: lacks[profile], default=None)
+        return most if most and lacks[most] > 0 else None
+
+    def _add(self, profile: Profile) -> None:
+        try:
+            with self._starts.for_reserve(self._closing.is_set):
+                container = self._started(profile)
+        except TimeoutError:
+            return
+        except (*ENGINE_ERRORS, LinkError, FrameError) as exc:
+            self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            log.warning("no sandbox in reserve, next try in %.0f s: %s", self._pause_s, exc)
+            return
+        self._pause_s = 0.0
+        with self._lock:
+            if not self._closing.is_set():
+                self._idle[profile].append(container)
+                return
+        self._discard(container)
+
+    def _started(self, profile: Profile) -> Container:
+        container = self._start(profile)
+        try:
+            container.await_ready()
+        except BaseException:
+            self._discard(container)
+            raise
+        return container
+
+    def _weed(self) -> None:
+        """Discard what has died or grown old."""
+        now = time.monotonic()
+        with self._lock:
+            gone = [
+                container
+                for waiting in self._idle.values()
+                for container in waiting
+                if now - container.born > AGE_S or not container.is_idle()
+            ]
+            for container in gone:
+                self._idle[container.profile].remove(container)
+        for container in gone:
+            self._discard(container)
