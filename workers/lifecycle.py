@@ -99,6 +99,7 @@ def _leave(**_: Any) -> None:
     leaving = threading.Thread(target=_sign_off, name="leaving", daemon=True)
     leaving.start()
     leaving.join(_LEAVE_S)
+    node.current().close()
 
 
 def _sign_off() -> None:

@@ -88,10 +88,14 @@ class Node:
         self.heart.close()
         if self._reaping:
             self._reaping.close()
-            self.sandbox.close()
         with statements() as db:
             agents.leave(db, self.name, os.getpid())
         self.server.close()
+
+    def close(self) -> None:
+        """Remove the sandboxes that wait here."""
+        if self._reaping:
+            self.sandbox.close()
 
     def beat(self, *, subscribed: bool) -> None:
         """A sign of life from Celery's consumer loop; what has changed since the last heartbeat is registered soon."""

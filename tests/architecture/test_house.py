@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from itertools import pairwise
 
@@ -98,7 +99,7 @@ def documented() -> dict[str, tuple[str, str]]:
         alias = info.validation_alias
         name = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"CLAWQ_{field.upper()}"
         default = info.default
-        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        shown = "" if default is None else json.dumps(default) if isinstance(default, bool | dict) else str(default)
         wanted[name] = (info.description or "", shown)
     return wanted
 

@@ -105,7 +105,8 @@ class DockerSandbox:
     def close(self) -> None:
         """See `Sandbox.close`."""
         self._pool.close()
-        self._removals.shutdown()
+        # The interpreter waits at its exit for what is still being removed.
+        self._removals.shutdown(wait=False)
 
     def _obtain(self, profile: Profile, stop: Stop) -> Container:
         """A container that waits, or a new one. Raises TimeoutError if `stop` is set meanwhile."""
@@ -160,7 +161,11 @@ class DockerSandbox:
         return heard.result(judge(ending.silenced(signal=number), spec.limits, oom=state["OOMKilled"]), **place)
 
     def _discard(self, container: Container) -> None:
-        self._removals.submit(self._remove, container)
+        try:
+            self._removals.submit(self._remove, container)
+        except RuntimeError:
+            # Closed meanwhile.
+            self._remove(container)
 
     def _remove(self, container: Container) -> None:
         # It keeps the engine busy for longer than a short run lasts; let the worker write down first how that ended.

@@ -22,6 +22,8 @@ LOOK_S = 5.0
 AGE_S = 900.0
 #: Seconds without a take before one is started while others still wait: a start would slow down the run that has begun.
 REST_S = 0.1
+#: Seconds for a start that has begun to come to its end.
+CLOSE_S = 5.0
 #: Seconds before another try after the engine refused one, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
@@ -73,7 +75,7 @@ class WarmPool:
             return sum(map(len, self._idle.values()))
 
     def close(self) -> None:
-        """Start no more, and discard those that wait. Afterwards `discard` is not called again."""
+        """Start no more, and discard those that wait."""
         with self._lock:
             self._closing.set()
             idle = [container for waiting in self._idle.values() for container in waiting]
@@ -82,7 +84,7 @@ class WarmPool:
         for container in idle:
             self._discard(container)
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -38,15 +38,29 @@ class FakeSandbox:
     def __init__(self) -> None:
         self.behave: Callable[[SandboxSpec, Stop, Callbacks], SandboxResult] = lambda *_: OK
         self.specs: list[SandboxSpec] = []
+        self.is_open = False
+        self.left: list[tuple[str, str]] = []
+        self.reaped: list[str] = []
 
     def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
         self.specs.append(spec)
         callbacks.started(f"box-{spec.name}")
         return self.behave(spec, stop, callbacks)
 
-    def reap(self, is_open: Callable[[str], bool]) -> list[str]:
-        """Nothing is ever left over."""
-        return []
+    def open(self) -> None:
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def waiting(self) -> int:
+        return 3
+
+    def reap(self, is_orphan: Callable[[str, str], bool]) -> list[str]:
+        """Removes what is nobody's of `left`: (instance, container id)."""
+        removed = [container_id for instance, container_id in self.left if is_orphan(instance, container_id)]
+        self.reaped += removed
+        return removed
 
     def until_stopped(self, _: SandboxSpec, stop: Stop, callbacks: Callbacks) -> SandboxResult:
         """A program that runs until somebody stops it."""
@@ -86,4 +100,5 @@ def worker(clawq: pytest.MonkeyPatch, sandbox: FakeSandbox) -> Iterator[Node]:
     this.start()
     yield this
     this.leave()
+    this.close()
     node_._current.clear()
