@@ -62,6 +62,8 @@ class Basket:
             self._file.close()
 
     def _begin(self, name: str, size: int) -> None:
+        if not isinstance(name, str) or type(size) is not int:
+            raise TypeError("not a name and a size")
         known = {artifact.name for artifact in self._artifacts}
         parts = name.split("/")
         if len(known) >= FILES or name in known or len(name.encode()) > NAME_BYTES or "\0" in name:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import threading
+from contextlib import ExitStack
 from typing import Any
 
 import docker
@@ -16,7 +18,9 @@ from app.settings import Settings
 from tests.integration.sandbox.sandboxes import HOST, LABELS, STACK, Heard, in_docker, run_in, until
 from workers.sandbox import Verdict, choose
 from workers.sandbox.docker import DockerSandbox
+from workers.sandbox.profile import Profile
 from workers.sandbox.reaper import reap
+from workers.sandbox.starts import MOST
 
 
 def ours(client: docker.DockerClient) -> list[dict[str, Any]]:
@@ -142,3 +146,35 @@ def test_auto_chooses_docker_where_it_is() -> None:
     sandbox = choose(Settings(sandbox="auto"), worker="w-1", instance="i-1")
     assert isinstance(sandbox, DockerSandbox)
     sandbox._api.close()
+
+
+def test_a_run_of_the_pools_profile_is_warm_and_its_container_is_used_once(client: docker.DockerClient) -> None:
+    sandbox = in_docker(client, warm={Profile(image=Settings().sandbox_image): 2})
+    sandbox.open()
+    try:
+        until(lambda: sandbox.waiting() == 2)
+        heard = [Heard(), Heard(), Heard()]
+        results = [run_in(sandbox, "import os; print(os.listdir())", heard=h) for h in heard[:2]]
+        assert [(r.verdict, r.warm) for r in results] == [(Verdict.OK, True)] * 2
+        other = run_in(sandbox, "print(1)", heard=heard[2], memory_mb=300)
+        assert (other.verdict, other.warm) == (Verdict.OK, False)
+        assert len({h.started[0] for h in heard}) == 3
+        until(lambda: sandbox.waiting() == 2)
+        until(lambda: len(ours(client)) == 2)
+        for container in ours(client):
+            client.api.kill(container["Id"])
+        assert run_in(sandbox, "print(1)").verdict is Verdict.OK
+    finally:
+        sandbox.close()
+    until(lambda: ours(client) == [])
+
+
+def test_a_stop_is_heard_while_a_run_waits_for_its_turn_to_start(client: docker.DockerClient) -> None:
+    sandbox, stop = in_docker(client), threading.Event()
+    with ExitStack() as turns:
+        for _ in range(MOST):
+            turns.enter_context(sandbox._starts.for_task(lambda: False))
+        stop.set()
+        result = run_in(sandbox, "print('ran')", stop=stop)
+    assert (result.verdict, result.stdout) == (Verdict.CANCELLED, "")
+    assert ours(client) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -255,3 +256,59 @@ def test_many_at_once(run: Run) -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == [(n, f"{n}\n") for n in range(8)]
+
+
+def test_what_is_left_in_out_comes_back(run: Run) -> None:
+    result = run(
+        r"""
+        import os
+        os.makedirs("out/plots/deep")
+        open("out/a.txt", "w").write("hello")
+        open("out/plots/deep/ü.bin", "wb").write(bytes(range(256)) * 4096)
+        open("out/unreadable", "w").write("x"); os.chmod("out/unreadable", 0); os.chmod("out/plots", 0)
+        os.symlink("/etc/passwd", "out/link"); os.mkfifo("out/pipe"); open("beside", "w").write("no")
+        open("out/a\nb", "w").write("no")
+        """
+    )
+    # Where the worker is not root the process sandbox refuses to change modes and to make pipes.
+    try:
+        assert result.verdict is Verdict.OK, result.stderr
+        found = {artifact.name: artifact.read() for artifact in result.artifacts}
+        assert found == {"a.txt": b"hello", "plots/deep/ü.bin": bytes(range(256)) * 4096, "unreadable": b"x"}
+        assert result.as_json()["artifacts"][0] == {"name": "a.txt", "size": 5}
+        assert set(result.artifacts_left) == {
+            "link: it is not a regular file",
+            "pipe: it is not a regular file",
+            "a\\nb: its name has control characters",
+        }
+    finally:
+        result.close()
+
+
+def test_a_program_that_fails_or_is_ended_still_hands_over_its_artifacts(run: Run) -> None:
+    result = run("open('out/a', 'w').write('so far'); import time; time.sleep(60)", wall_s=1)
+    with closing(result):
+        assert (result.verdict, [a.read() for a in result.artifacts]) == (Verdict.TIMEOUT, [b"so far"])
+    assert result.limits_hit == ("wall_s",)
+
+
+def test_the_size_of_a_file_is_limited_and_that_is_said(run: Run) -> None:
+    result = run('head -c 3000000 /dev/zero > big; echo "not reached"', language="shell", file_mb=1)
+    assert result.limits_hit == ("file_mb",)
+    assert "not reached" in result.stdout or result.verdict is Verdict.SIGNALED
+
+
+def test_open_files_are_limited_and_that_is_said(run: Run) -> None:
+    result = run(
+        """
+        import time
+        files = []
+        try:
+            while True: files.append(open("/dev/null"))
+        except OSError as exc: print(exc.strerror, len(files) < 64)
+        time.sleep(0.3)
+        """,
+        open_files=64,
+    )
+    assert (result.verdict, result.stdout) == (Verdict.OK, "Too many open files True\n")
+    assert result.limits_hit == ("open_files",)
