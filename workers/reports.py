@@ -30,7 +30,8 @@ class Reports:
         self._room = {"stdout": most_chars, "stderr": most_chars}
         self._text = {"stdout": "", "stderr": ""}
         self._progress: dict[str, Any] | None = None
-        self._flushed_at = 0.0
+        # Of a short run everything is written at its end, at once.
+        self._flushed_at = time.monotonic()
 
     def output(self, stream: str, text: str) -> None:
         """Take some output."""

@@ -20,7 +20,7 @@ from psycopg2.extras import NamedTupleCursor
 
 from app.settings import Settings
 from workers.sandbox.choose import stack_name
-from workers.sandbox.reaper import STACK
+from workers.sandbox.profile import INSTANCE, STACK
 
 _ENDS = "('succeeded', 'failed', 'cancelled', 'skipped')"
 
@@ -142,15 +142,22 @@ class Inside:
         """A client of Redis."""
         return redis_.Redis.from_url(self._redis_url)
 
-    def containers(self, *, running: bool = False) -> list[str]:
-        """The names of this stack's containers, in any state or only those whose programs may still do something."""
+    def containers(self, *, running: bool = False) -> dict[str, str]:
+        """This stack's containers by id, each with its instance of a worker; all, or only those that run."""
         try:
             client = docker.from_env()
         except DockerException:
-            return []
+            return {}
         with closing(client):
-            found = client.containers.list(all=not running, filters={"label": self._containers})
-            return [str(container.name) for container in found]
+            found = client.api.containers(all=not running, filters={"label": self._containers})
+            return {container["Id"]: container["Labels"][INSTANCE] for container in found}
+
+    def orphans(self, *, running: bool = False) -> list[str]:
+        """Ids of containers that no registered worker owns, and of those whose attempts have ended."""
+        alive = {row.instance for row in self.sql("SELECT info->>'instance' AS instance FROM workers")}
+        ended = {row.container_id for row in self.sql("SELECT container_id FROM attempts WHERE ended_at IS NOT NULL")}
+        found = self.containers(running=running).items()
+        return [id_ for id_, instance in found if instance not in alive or id_ in ended]
 
     def keys(self) -> list[str]:
         """The keys in Redis that should go again: queues with envelopes, bells, replies."""
@@ -175,7 +182,7 @@ def check_invariants(inside: Inside, accepted: Collection[str]) -> None:
 def left_behind(inside: Inside, processes: int) -> dict[str, Any]:
     """I7 and I8: what is still there and should not be. It may take a while to go: a minute at most.
 
-    Containers that have ended wait for the reaper, which comes once in half a minute: `Rig.sweep` looks for those.
+    Containers that have ended wait for the reaper, which comes every ten seconds: `Rig.sweep` looks for those.
 
     Args:
         inside: the stack.
@@ -185,7 +192,7 @@ def left_behind(inside: Inside, processes: int) -> dict[str, Any]:
     return {
         name: found
         for name, found in {
-            "containers": inside.containers(running=True),
+            "containers": inside.orphans(running=True),
             "keys in Redis": inside.keys(),
             "open transactions": [s for s in sessions if s.state != "idle"],
             "connections": sessions if len(sessions) > processes * _POOL else [],

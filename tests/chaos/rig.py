@@ -200,7 +200,7 @@ class Rig:
     def sweep(self) -> None:
         """I7: no container of a dead worker is left once another has started."""
         self.kill("execution")
-        eventually(lambda: not self.inside.containers(), timeout=60)
+        eventually(lambda: not self.inside.orphans(), timeout=60)
 
     def pids(self, *names: str) -> dict[str, int | None]:
         """Which processes these are now; None while one does not run."""

@@ -252,6 +252,11 @@ class Tasks:
         found = eventually(lambda: self.inside.sql(query, id=task_id, attempt=attempt), timeout=60)
         return str(found[0].worker.partition("@")[0])
 
+    def container(self, task_id: str, attempt: int) -> str:
+        """The container that ran an attempt."""
+        query = "SELECT container_id FROM attempts WHERE task_id = %(id)s AND attempt = %(attempt)s"
+        return str(self.inside.sql(query, id=task_id, attempt=attempt)[0].container_id)
+
     # The end
 
     def settle(self, timeout: float = _SETTLE_S) -> Counter[str]:

@@ -42,7 +42,7 @@ def test_a_worker_killed_in_a_long_program_costs_a_minute(stack: Stack, tasks: T
     assert tasks.settle(timeout=90) == {"succeeded": 1}
     assert tasks.row(task).completed_at - killed.at < timedelta(seconds=60)
     assert tasks.kinds(task) == ONE_LOST
-    eventually(lambda: not tasks.inside.containers(), timeout=60)
+    eventually(lambda: not tasks.inside.orphans(), timeout=60)
 
 
 def test_a_worker_that_is_asked_to_leave_ends_what_it_can(stack: Stack, tasks: Tasks) -> None:

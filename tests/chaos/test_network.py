@@ -24,7 +24,7 @@ def test_a_worker_cut_off_from_postgres_gives_up_what_another_takes_over(rig: Ri
     first = tasks.holder(task)
     rig.link(first, "postgres").pause()
     assert tasks.holder(task, attempt=2) != first
-    assert f"clawq-{task}-1" not in tasks.inside.containers(running=True), "both run"
+    assert tasks.container(task, 1) not in tasks.inside.containers(running=True), "both run"
     rig.link(first, "postgres").mend()
     assert tasks.cancel(task).status == 202
     assert tasks.settle() == {"cancelled": 1}

@@ -20,7 +20,7 @@ def test_a_worker_killed_in_the_middle_of_a_program_costs_one_attempt(rig: Rig, 
     tasks.holder(task, attempt=2)
     rig.heal()
     # The worker that starts sweeps away what the last one left.
-    eventually(lambda: f"clawq-{task}-1" not in tasks.inside.containers())
+    eventually(lambda: tasks.container(task, 1) not in tasks.inside.containers())
     assert tasks.settle() == {"succeeded": 1}
     assert tasks.kinds(task) == ONE_LOST
 

@@ -155,4 +155,5 @@ def _probe_process() -> Probe:
     refusal = process.probe()
     if refusal is not None:
         return Probe("process", False, refusal)
-    return Probe("process", True, "Landlock and sandlock confine processes.")
+    gaps = "; ".join(process.unenforced())
+    return Probe("process", True, f"Landlock and sandlock confine processes. Not as in a container: {gaps}.")
