@@ -135,11 +135,17 @@ class DockerSandbox:
             result = failed(_explained(exc), self.name)
         except (LinkError, FrameError) as exc:
             result = failed(f"The sandbox broke: {exc}", self.name)
-        finally:
-            if is_dead:
-                self._discard(container)
-            else:
-                container.remove()
+        except BaseException:
+            self._discard(container)
+            raise
+        if is_dead:
+            self._discard(container)
+            return result
+        try:
+            container.remove()
+        except ENGINE_ERRORS as exc:
+            result.close()
+            return failed(f"{_explained(exc)} Whether the program still runs is not known.", self.name)
         return result
 
     def _judge(self, container: Container, heard: Heard, spec: SandboxSpec) -> SandboxResult:
