@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from flask import Flask
+from werkzeug.routing import PathConverter
 
 from api import access, openapi, problems
 from api.endpoints import Endpoint
 from api.requests import handle
-from api.views import agents, documents, keys, operations, task, tasks
+from api.views import agents, artifacts, documents, keys, operations, task, tasks
 from app import logs
 
 #: The largest body: a batch of a thousand tasks, or one task with all the files a program may be given.
@@ -18,12 +19,19 @@ MAX_BODY_BYTES = 16 * 2**20
 _SECTIONS = (
     tasks.section,
     task.section,
+    artifacts.section,
     agents.section,
     keys.section,
     operations.section,
     operations.probes,
     documents.section,
 )
+
+
+class _AnyPath(PathConverter):
+    """A path that may hold line ends too, as names of files do."""
+
+    regex = "[^/](?s:.*?)"
 
 
 def create_app() -> Flask:
@@ -38,6 +46,7 @@ def create_app() -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     # A redirect would send the key to a path that nobody meant.
     app.url_map.merge_slashes = False
+    app.url_map.converters["path"] = _AnyPath
     access.register(app)
     problems.register(app)
     for endpoint in (e for section in _SECTIONS for e in section.endpoints):

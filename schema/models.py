@@ -1,6 +1,7 @@
 """All models in one place, for migrations and whoever needs the whole metadata."""
 
 from schema.agents import Agent, Worker
+from schema.artifacts import Artifact
 from schema.base import Base
 from schema.groupchats import GroupChat
 from schema.keys import ApiKey, Idempotency
@@ -12,6 +13,7 @@ from schema.tasks import Attempt, Edge, Event, Task
 __all__ = [
     "Agent",
     "ApiKey",
+    "Artifact",
     "Attempt",
     "Base",
     "Edge",

@@ -67,6 +67,14 @@ GUARDS = (
         f"{_TASKS}/test_claim.py::test_the_container_is_recorded_with_the_attempt_that_runs_it",
     ),
     _guard(
+        "artifacts: the attempt", "app/tasks/artifacts.py", "AND attempt = :attempt AND status", "AND status",
+        f"{_TASKS}/test_artifacts.py::test_an_attempt_that_was_taken_back_keeps_nothing_more",
+    ),
+    _guard(
+        "artifacts: an end is awaited", "app/tasks/artifacts.py", " FOR KEY SHARE\n", "\n",
+        f"{_TASKS}/test_artifacts.py::test_a_file_that_is_kept_while_its_attempt_ends_comes_too_late",
+    ),
+    _guard(
         "heartbeat: the attempt", "app/tasks/lease.py", "t.attempt = n.attempt AND", "",
         f"{_TASKS}/test_claim.py::test_a_heartbeat_extends_only_the_leases_that_are_held",
     ),

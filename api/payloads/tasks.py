@@ -199,6 +199,18 @@ class AttemptPage(Page[AttemptOut]):
     """The tries at a task, in order."""
 
 
+class ArtifactOut(Out):
+    """A file that a program left behind."""
+
+    name: str = Field(description="Relative to /workspace/out.")
+    size: int = Field(description="Bytes.")
+    created_at: Stamp
+
+
+class ArtifactPage(Page[ArtifactOut]):
+    """All files of a task, by name."""
+
+
 class ReasonOut(Out):
     """One thing a task waits for; ids of what it names are further fields."""
 

@@ -60,6 +60,13 @@ class Client:
         """GET a resource. Raises ApiError."""
         return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
 
+    def read(self, path: str) -> bytes:
+        """GET the bytes of a file. Raises ApiError."""
+        response = self._answer("GET", path)
+        if response.headers.get("Content-Type") != "application/octet-stream":
+            raise self._stranger()
+        return response.content
+
     def post(self, path: str, body: Any = None) -> Any:
         """POST to a resource. Raises ApiError."""
         return self._call("POST", path, content=_encoded({} if body is None else body))
@@ -90,6 +97,10 @@ class Client:
             time.sleep(_POLL_S)
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+        response = self._answer(method, path, **kwargs)
+        return self._object(response) if response.content else None
+
+    def _answer(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **kwargs)
         except httpx.HTTPError as exc:
@@ -100,7 +111,7 @@ class Client:
             raise Invalid(f"This cannot be asked: {_why(exc)}.") from exc
         if not response.is_success:
             raise _refusal(response)
-        return self._object(response) if response.content else None
+        return response
 
     def _object(self, response: httpx.Response) -> Any:
         try:
@@ -108,8 +119,11 @@ class Client:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ApiError(f"Something answers at {self.url}, but not as clawq's API does.")
+            raise self._stranger()
         return value
+
+    def _stranger(self) -> ApiError:
+        return ApiError(f"Something answers at {self.url}, but not as clawq's API does.")
 
 
 _NO_TEXT = "The request is not UTF-8 text."

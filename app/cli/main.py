@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from app.cli import demo, keys, render, stack, work
+from app.cli import artifacts, demo, keys, render, stack, work
 from app.errors import ClawqError, SettingsError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(stack.app)
 app.add_typer(demo.app)
 app.add_typer(work.app)
+app.add_typer(artifacts.app)
 app.add_typer(keys.app, name="keys")
 
 

@@ -94,8 +94,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: bool = 
 def _cell(value: Any) -> Text:
     if isinstance(value, Text):
         return value.copy()
-    # A description with line ends or escape sequences in it would repaint the screen.
-    return Text("".join(c if c.isprintable() else " " for c in str("" if value is None else value)))
+    return Text(one_line("" if value is None else value))
+
+
+def one_line(value: Any) -> str:
+    """Text that cannot repaint the screen, as line ends and escape sequences in it would."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def _line(cells: Sequence[Text]) -> Text:

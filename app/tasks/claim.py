@@ -16,6 +16,7 @@ from app.tasks.types import TASK_TYPES
 # FOR UPDATE waits: SKIP LOCKED would drop the envelope of a row that is locked for a millisecond. Here and in the other
 # verbs over many ids, the state is looked at in the locked rows, not in a WHERE of the tasks: with the statistics of a
 # moment ago the planner would take the index on status, and compare every id with every row in that state.
+# What earlier attempts left behind goes here, the one place that all later attempts come by.
 _CLAIM = prepared(
     "claim",
     """
@@ -35,6 +36,8 @@ _CLAIM = prepared(
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)
         SELECT id, last_seq, 'running', round, attempt, jsonb_build_object('worker', CAST(:worker AS text)) FROM u
+    ), g AS (
+        DELETE FROM artifacts WHERE task_id = ANY (ARRAY(SELECT id FROM u WHERE attempt > 1))
     )
     SELECT id, attempt, task_type, payload, failures, infra_failures, max_attempts, deadline,
            EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND available_at <= now()) AS backlog

@@ -76,6 +76,8 @@ def test_every_route_documents_its_success_and_its_failures(app: Flask) -> None:
                 media = list(response.get("content", {}))
                 if int(status) >= 400 and path != "/ready":
                     assert media == ["application/problem+json"], where
+                elif path.endswith("/artifacts/{name}"):
+                    assert media == ["application/octet-stream"], where
                 elif status != "204" and path not in ("/metrics", "/docs", "/api/v1/openapi.json"):
                     assert response["content"]["application/json"]["schema"]["$ref"], where
 
