@@ -106,7 +106,7 @@ class DockerSandbox:
             "network_disabled": True,
             # With stdin_open this implies StdinOnce: our end closing is EOF inside, and an orphan ends itself.
             "stdin_open": True,
-            "host_config": self._api.create_host_config(**_confinement(spec.limits)),
+            "host_config": self._api.create_host_config(runtime=spec.runtime, **_confinement(spec.limits)),
         }
 
     def _talk(self, container_id: str, conversation: Conversation, limits: Limits) -> SandboxResult:
