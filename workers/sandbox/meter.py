@@ -5,6 +5,8 @@ This file is sent into the sandbox as source: standard library only, Python 3.8 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 from typing import Any
 
@@ -12,7 +14,7 @@ _CGROUP = "/sys/fs/cgroup/"
 
 
 class Meter:
-    """Measures a container by its cgroup; where that cannot be read, by its ended processes."""
+    """Measures a container by its cgroup; where that cannot be read, by its processes."""
 
     def __init__(self) -> None:
         self._cpu_before = 0.0
@@ -26,7 +28,7 @@ class Meter:
         """CPU seconds since this meter was made."""
         nanos = _number("cpuacct/cpuacct.usage") or _number("cpu,cpuacct/cpuacct.usage")
         micros = None if nanos else _number("cpu.stat", "usage_usec")
-        used = nanos / 1e9 if nanos else micros / 1e6 if micros else children_cpu_s()
+        used = nanos / 1e9 if nanos else micros / 1e6 if micros else children_cpu_s() + living_cpu_s()
         return used - self._cpu_before
 
     def peak_bytes(self) -> int:
@@ -42,6 +44,17 @@ def children_cpu_s() -> float:
     """CPU seconds of the processes that were reaped."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def living_cpu_s() -> float:
+    """CPU seconds of all processes but PID 1, with those that they reaped."""
+    ticks = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/stat") as file:
+            # Behind the name, which may hold anything: utime, stime and the same of reaped children.
+            fields = file.read().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15])) if pid != "1" else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def children_peak_bytes() -> int:
