@@ -119,6 +119,8 @@ def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s + 1, cpu_s + 1))
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        if os.getuid() == 0:
+            _give_up_root(job["limits"]["pids"])
         os.setsid()
         os.chdir(workspace)
         argv = command(job, workspace, sys.executable)
@@ -127,6 +129,20 @@ def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> NoReturn:
         os.write(2, f"cannot start the program: {exc}\n".encode(errors="replace"))
     finally:
         os._exit(127)
+
+
+def stand_apart(uid: int) -> None:
+    """As root: have the rights of user `uid`, but not its id, so that no process of that user reaches this one."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(0, uid, 0)
+
+
+def _give_up_root(pids: int) -> None:
+    """In the program, where its supervisor stands apart: have that user's id alone, and so many processes of it."""
+    uid = os.geteuid()
+    resource.setrlimit(resource.RLIMIT_NPROC, (pids, pids))
+    os.setresuid(uid, uid, uid)
 
 
 def set_dumpable(on: bool) -> None:

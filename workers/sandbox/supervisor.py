@@ -17,7 +17,7 @@ from typing import Any
 
 from workers.sandbox.frames import END, JOB, KILL, PROGRESS, STARTED, STDERR, STDOUT, Unpacker, pack
 from workers.sandbox.meter import Meter, children_cpu_s
-from workers.sandbox.program import Program, Refused, fork_program, set_dumpable, write_files
+from workers.sandbox.program import Program, Refused, fork_program, set_dumpable, stand_apart, write_files
 
 #: Seconds between looks at CPU, memory and dead children.
 TICK_S = 0.05
@@ -188,6 +188,8 @@ def main() -> None:
     set_dumpable(False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     workspace = "/workspace"
+    if os.getuid() == 0:
+        stand_apart(os.stat(workspace).st_uid)
     inbox = Unpacker()
     job = receive_job(inbox)
     try:
