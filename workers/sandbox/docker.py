@@ -5,6 +5,7 @@ Nothing of ours is in it but the supervisor, whose source is the container's com
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Ulimit
 
+from workers.sandbox import gvisor
 from workers.sandbox.conversation import Conversation, Heard, Link, LinkError, failed, rejected
 from workers.sandbox.frames import FrameError
 from workers.sandbox.job import problem
@@ -66,7 +68,8 @@ class DockerSandbox:
         try:
             with self._container(spec) as container_id:
                 callbacks.started(container_id)
-                return self._talk(container_id, Conversation(spec, stop, callbacks), spec.limits)
+                result = self._talk(container_id, Conversation(spec, stop, callbacks), spec.limits)
+                return gvisor.marked(result, spec.runtime)
         except ImageNotFound:
             return failed(missing_image(self._image), self.name)
         except ENGINE_ERRORS as exc:
@@ -91,7 +94,8 @@ class DockerSandbox:
             self._remove(container_id)
 
     def _options(self, spec: SandboxSpec) -> dict[str, Any]:
-        return {
+        confinement = _confinement(spec.limits)
+        options = {
             "image": self._image,
             "name": f"clawq-{spec.name}",
             "labels": {**self._labels, ATTEMPT: spec.name},
@@ -106,8 +110,10 @@ class DockerSandbox:
             "network_disabled": True,
             # With stdin_open this implies StdinOnce: our end closing is EOF inside, and an orphan ends itself.
             "stdin_open": True,
-            "host_config": self._api.create_host_config(runtime=spec.runtime, **_confinement(spec.limits)),
         }
+        if gvisor.is_gvisor(spec.runtime):
+            gvisor.adapt(options, confinement)
+        return {**options, "host_config": self._api.create_host_config(runtime=spec.runtime, **confinement)}
 
     def _talk(self, container_id: str, conversation: Conversation, limits: Limits) -> SandboxResult:
         stream = self._api.attach_socket(container_id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
@@ -152,6 +158,8 @@ class DockerSandbox:
         if isinstance(exc, APIError) and exc.status_code == 409:
             return f"A container clawq-{spec.name} exists already: this attempt runs, or ran, somewhere else."
         detail = exc.explanation if isinstance(exc, APIError) else exc
+        if spec.runtime and re.search("unknown .*runtime", str(detail), re.IGNORECASE):
+            return f"The container engine has no runtime {spec.runtime}; `ops/sandbox/runsc` registers gVisor."
         return f"The container engine failed: {detail}."
 
 
