@@ -264,7 +264,7 @@ def test_registering_adds_a_runtime_once_and_keeps_all_other_settings(tmp_path: 
         config.write_text(json.dumps(theirs))
         config.chmod(0o600)
         assert register().returncode == 0
-        assert engine.stdout.readline() == "1\n"
+        assert engine.communicate(timeout=20)[0] == "1\n"
     added = {"path": str(binary), "runtimeArgs": ["--platform=systrap", "--network=none"]}
     assert json.loads(config.read_text()) == {**theirs, "runtimes": {**theirs["runtimes"], "runsc": added}}
     assert config.stat().st_mode & 0o777 == 0o600
