@@ -255,7 +255,7 @@ def test_registering_adds_a_runtime_once_and_keeps_all_other_settings(tmp_path: 
         engine = subprocess.Popen([sys.executable, "-c", ENGINE], stdout=subprocess.PIPE, text=True)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, mask)
-    with engine:
+    try:
         assert engine.stdout is not None
         assert engine.stdout.readline() == "0\n"
         pidfile.write_text(str(engine.pid))
@@ -265,6 +265,9 @@ def test_registering_adds_a_runtime_once_and_keeps_all_other_settings(tmp_path: 
         config.chmod(0o600)
         assert register().returncode == 0
         assert engine.communicate(timeout=20)[0] == "1\n"
+    finally:
+        engine.kill()
+        engine.communicate()
     added = {"path": str(binary), "runtimeArgs": ["--platform=systrap", "--network=none"]}
     assert json.loads(config.read_text()) == {**theirs, "runtimes": {**theirs["runtimes"], "runsc": added}}
     assert config.stat().st_mode & 0o777 == 0o600
