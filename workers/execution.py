@@ -7,6 +7,7 @@ from app.db import statements
 from app.tasks.report import record_container
 from app.tasks.retry import Outcome
 from app.tasks.types import CodePayload
+from workers.artifacts import keep_all
 from workers.heart import Hold
 from workers.reports import Reports
 from workers.sandbox.spec import Callbacks, Limits, Sandbox, SandboxResult, SandboxSpec, Verdict
@@ -30,6 +31,8 @@ def run_code(hold: Hold, sandbox: Sandbox) -> Outcome:
     try:
         reports.flush()
         _count(result)
+        # False: the attempt is no longer ours, and the outcome will be refused too.
+        keep_all(claim, result.artifacts)
         return outcome_of(hold, result)
     finally:
         result.close()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import tempfile
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Any
 
-from workers.sandbox.collect import NAME_BYTES, SENTENCES
+from app.tasks.artifacts import MAX_ARTIFACT_BYTES, MAX_ARTIFACT_NAME_BYTES, MAX_ARTIFACTS, MAX_ARTIFACTS_BYTES
+from workers.sandbox.collect import SENTENCES
 from workers.sandbox.frames import CHUNK, DONE, FILE, FrameError
 from workers.sandbox.output import storable
 from workers.sandbox.spec import Artifact
 
-#: Bytes of a file, of all files of a run, and how many there may be.
-FILE_BYTES, BYTES, FILES = 8 << 20, 32 << 20, 256
-BOUNDS: Mapping[str, int] = {"files": FILES, "file_bytes": FILE_BYTES, "bytes": BYTES}
+#: What the supervisor is told to keep to.
+BOUNDS: Mapping[str, int] = {
+    "files": MAX_ARTIFACTS,
+    "file_bytes": MAX_ARTIFACT_BYTES,
+    "bytes": MAX_ARTIFACTS_BYTES,
+    "name_bytes": MAX_ARTIFACT_NAME_BYTES,
+}
 #: Bytes that stay in memory; beyond, a temporary file without a name takes them all.
 _IN_MEMORY = 256 << 10
 #: Characters of a sentence about a file that was left behind.
@@ -66,19 +73,49 @@ class Basket:
             raise TypeError("not a name and a size")
         known = {artifact.name for artifact in self._artifacts}
         parts = name.split("/")
-        if len(known) >= FILES or name in known or len(name.encode()) > NAME_BYTES or "\0" in name:
+        if len(known) >= MAX_ARTIFACTS or name in known or len(name.encode()) > MAX_ARTIFACT_NAME_BYTES or "\0" in name:
             raise ValueError("a name that is not one")
         if any(part in ("", ".", "..") for part in parts):
             raise ValueError("a name that leads elsewhere")
         start = sum(artifact.size for artifact in self._artifacts)
-        if self._missing or not 0 <= size <= FILE_BYTES or start + size > BYTES:
+        if self._missing or not 0 <= size <= MAX_ARTIFACT_BYTES or start + size > MAX_ARTIFACTS_BYTES:
             raise ValueError("a size that is not allowed")
         self._file = self._file or tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
-        self._artifacts.append(Artifact(name=name, size=size, file=self._file, start=start))
+        self._artifacts.append(
+            Artifact(name=name, size=size, content=io.BufferedReader(_Part(self._file, start, size)))
+        )
         self._missing = size
 
     def _add(self, data: bytes) -> None:
         if self._file is None or len(data) > self._missing:
             raise ValueError("more than was announced")
         self._missing -= len(data)
+        self._file.seek(0, os.SEEK_END)
         self._file.write(data)
+
+
+class _Part(io.RawIOBase):
+    """One artifact in the file that all of a run share: they may be more than a worker may open."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file, self._start, self._size, self._position = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence != os.SEEK_SET:
+            raise io.UnsupportedOperation
+        self._position = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._start + self._position)
+        data = self._file.read(min(len(buffer), self._size - self._position))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

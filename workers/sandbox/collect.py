@@ -18,8 +18,6 @@ from workers.sandbox.frames import CHUNK, DONE, FILE
 
 #: Directories below out that are looked into, one in the other.
 DEPTH = 8
-#: Bytes of a name, with its directories.
-NAME_BYTES = 255
 #: Entries that are looked at.
 ENTRIES = 20_000
 CHUNK_BYTES = 65536
@@ -30,7 +28,7 @@ SENTENCES, SHOWN = 20, 80
 
 
 class Collection:
-    """One collection of artifacts within the bounds {"files", "file_bytes", "bytes"}."""
+    """One collection of artifacts within the bounds {"files", "file_bytes", "bytes", "name_bytes"}."""
 
     def __init__(self, bounds: dict[str, int], send: Callable[[bytes, bytes], None]) -> None:
         self._bounds, self._send = bounds, send
@@ -70,8 +68,8 @@ class Collection:
             self._collect(os.fsdecode(path), name + "/", depth - 1)
         elif not stat.S_ISREG(status.st_mode):
             raise _Unwanted("it is not a regular file")
-        elif len(name.encode()) > NAME_BYTES:
-            raise _Unwanted(f"its name is longer than {NAME_BYTES} bytes")
+        elif len(name.encode()) > self._bounds["name_bytes"]:
+            raise _Unwanted(f"its name is longer than {self._bounds['name_bytes']} bytes")
         elif status.st_size > self._bounds["file_bytes"]:
             raise _Unwanted(f"it is larger than {self._bounds['file_bytes']} bytes")
         elif self._bytes + status.st_size > self._bounds["bytes"]:

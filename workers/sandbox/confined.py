@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from workers.sandbox.collect import Collection
 from workers.sandbox.frames import STARTED, Unpacker
-from workers.sandbox.meter import Meter, children_cpu_s, children_peak_bytes
+from workers.sandbox.meter import Meter, children_cpu_s, children_peak_bytes, usage
 from workers.sandbox.program import (
     PROGRESS_FD,
     Program,
@@ -109,9 +109,9 @@ class TreeMeter(Meter):
         self._look(limits)
         cpu_s, resident = children_cpu_s(), 0
         for pid in descendants(os.getpid()):
-            usage = _usage(pid)
-            cpu_s += usage[0]
-            resident += usage[1]
+            cpu, memory = usage(pid)
+            cpu_s += cpu
+            resident += memory
         self._peak = max(self._peak, resident)
         if cpu_s > limits["cpu_s"]:
             return "cpu_limit"
@@ -298,16 +298,6 @@ def _children(pid: int) -> list[int]:
             with contextlib.suppress(FileNotFoundError), open(f"{directory}/{thread}/children") as file:
                 found += [int(word) for word in file.read().split()]
     return found
-
-
-def _usage(pid: int) -> tuple[float, int]:
-    """(CPU seconds with reaped children, resident bytes) of a process; zeros once it is gone."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-        ticks = sum(int(field) for field in fields[11:15])
-        return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    return 0.0, 0
 
 
 def _size(directory: str) -> int:

@@ -7,6 +7,7 @@ a profile that the warm pool keeps get a container that is started already.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import docker
 from docker.errors import APIError, ImageNotFound
 
+from workers.sandbox import gvisor
 from workers.sandbox.container import ENGINE_ERRORS, Container
 from workers.sandbox.conversation import Conversation, Heard, LinkError, failed, rejected
 from workers.sandbox.frames import FrameError
@@ -82,7 +84,7 @@ class DockerSandbox:
         except ImageNotFound:
             return failed(missing_image(profile.image), self.name)
         except (*ENGINE_ERRORS, LinkError) as exc:
-            return failed(_explained(exc), self.name)
+            return failed(_explained(exc, profile), self.name)
         return self._use(container, conversation, spec, callbacks)
 
     def reap(self, is_orphan: Callable[[str, str], bool]) -> list[str]:
@@ -150,7 +152,7 @@ class DockerSandbox:
 
     def _judge(self, container: Container, heard: Heard, spec: SandboxSpec) -> SandboxResult:
         ending = heard.ending
-        place = {"sandbox": self.name, "runtime": container.profile.runtime, "warm": container.warm}
+        place = {"sandbox": self.name, "warm": container.warm, **gvisor.place(container.profile.runtime)}
         if ending.report or ending.cause:
             return heard.result(judge(ending, spec.limits), **place)
         # The supervisor fell silent. That is for the engine to explain (and raises if the engine is gone).
@@ -187,6 +189,8 @@ def missing_image(image: str) -> str:
     return f"The image {image} is not on this engine: `docker pull {image}`, or `ops/airgap/build {image}` offline."
 
 
-def _explained(exc: Exception) -> str:
+def _explained(exc: Exception, profile: Profile | None = None) -> str:
     detail = exc.explanation if isinstance(exc, APIError) else exc
+    if profile and profile.runtime and re.search("unknown .*runtime", str(detail), re.IGNORECASE):
+        return f"The container engine has no runtime {profile.runtime}; `ops/sandbox/runsc` registers gVisor."
     return f"The container engine failed: {detail}."

@@ -18,7 +18,7 @@ FILES_SEEN = 2000
 
 
 class Meter:
-    """Measures a container by its cgroup; where that cannot be read, by its ended processes.
+    """Measures a container by its cgroup; where that cannot be read, by its processes.
 
     A program is told of most limits by an error and may carry on; which it ran into is seen in the kernel's counters,
     or, where it counts nothing (disk, descriptors), by looking now and then.
@@ -52,7 +52,7 @@ class Meter:
         """CPU seconds since this meter was made."""
         nanos = _number("cpuacct/cpuacct.usage") or _number("cpu,cpuacct/cpuacct.usage")
         micros = None if nanos else _number("cpu.stat", "usage_usec")
-        used = nanos / 1e9 if nanos else micros / 1e6 if micros else children_cpu_s()
+        used = nanos / 1e9 if nanos else micros / 1e6 if micros else self._counted_cpu_s()
         return used - self._cpu_before
 
     def peak_bytes(self) -> int:
@@ -62,6 +62,10 @@ class Meter:
     def oom_killed(self) -> bool:
         """Whether the kernel killed a process here for want of memory."""
         return bool(_number("memory/memory.oom_control", "oom_kill") or _number("memory.events", "oom_kill"))
+
+    def _counted_cpu_s(self) -> float:
+        """What the program's processes used, ended and living."""
+        return children_cpu_s() + sum(usage(pid)[0] for pid in self._processes())
 
     def _look(self, limits: dict[str, Any]) -> None:
         if any(map(self._is_full, self._directories)):
@@ -89,6 +93,16 @@ def children_cpu_s() -> float:
 def children_peak_bytes() -> int:
     """Memory of the largest process that was reaped."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def usage(pid: int) -> tuple[float, int]:
+    """(CPU seconds with reaped children, resident bytes) of a process; zeros once it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        ticks = sum(int(field) for field in fields[11:15])
+        return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return 0.0, 0
 
 
 def _number(name: str, key: str | None = None) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from docker.types import LogConfig, Ulimit
 
+from workers.sandbox import gvisor
 from workers.sandbox.source import bundle
 from workers.sandbox.spec import Limits, SandboxSpec
 
@@ -57,7 +58,8 @@ class Profile:
 
 def options(api: Any, profile: Profile, labels: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of create_container of `api`, the engine's docker.APIClient."""
-    return {
+    confinement = _confinement(profile)
+    made_with = {
         "image": profile.image,
         "labels": dict(labels),
         "entrypoint": ["python3", "-c", _BOOT],
@@ -71,8 +73,10 @@ def options(api: Any, profile: Profile, labels: Mapping[str, str]) -> dict[str, 
         "network_disabled": profile.network is None,
         # With stdin_open this implies StdinOnce: our end closing is EOF inside, and an orphan ends itself.
         "stdin_open": True,
-        "host_config": api.create_host_config(**_confinement(profile)),
     }
+    if gvisor.is_gvisor(profile.runtime):
+        gvisor.adapt(made_with, confinement)
+    return {**made_with, "host_config": api.create_host_config(**confinement)}
 
 
 def _confinement(profile: Profile) -> dict[str, Any]:

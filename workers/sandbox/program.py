@@ -126,6 +126,8 @@ def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> None:
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
         _limit(job["limits"])
+        if os.getuid() == 0:
+            _give_up_root(job["limits"]["pids"])
         os.setsid()
         os.chdir(workspace)
         if runs_here(job):
@@ -152,6 +154,20 @@ def _limit(limits: dict[str, Any]) -> None:
         hard = resource.getrlimit(which)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(which, (value, value))
+
+
+def stand_apart(uid: int) -> None:
+    """As root: have the rights of user `uid`, but not its id, so that no process of that user reaches this one."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(0, uid, 0)
+
+
+def _give_up_root(pids: int) -> None:
+    """In the program, where its supervisor stands apart: have that user's id alone, and so many processes of it."""
+    uid = os.geteuid()
+    resource.setrlimit(resource.RLIMIT_NPROC, (pids, pids))
+    os.setresuid(uid, uid, uid)
 
 
 def set_dumpable(on: bool) -> None:

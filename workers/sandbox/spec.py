@@ -80,14 +80,8 @@ class Artifact:
     name: str
     #: Bytes.
     size: int
-    #: Where they are: in `file`, which all artifacts of a run share, from `start` on.
-    file: IO[bytes]
-    start: int
-
-    def read(self) -> bytes:
-        """The content. Not safe in two threads at once; raises ValueError once the result is closed."""
-        self.file.seek(self.start)
-        return self.file.read(self.size)
+    #: From position 0. To close one closes all of a run.
+    content: IO[bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +122,7 @@ class SandboxResult:
     def close(self) -> None:
         """Forget the contents of the artifacts."""
         for artifact in self.artifacts:
-            artifact.file.close()
+            artifact.content.close()
 
     def as_json(self) -> dict[str, Any]:
         """The result of a code task, as the HTTP contract has it."""

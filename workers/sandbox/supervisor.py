@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from workers.sandbox.collect import Collection
 from workers.sandbox.frames import END, JOB, KILL, PROGRESS, READY, STARTED, STDERR, STDOUT, Unpacker, pack
 from workers.sandbox.meter import Meter, children_cpu_s
-from workers.sandbox.program import Program, Refused, environment, fork_program, set_dumpable, write_files
+from workers.sandbox.program import Program, Refused, environment, fork_program, set_dumpable, stand_apart, write_files
 from workers.sandbox.script import preload, run_script
 
 #: Seconds between looks at CPU, memory and dead children.
@@ -204,6 +204,8 @@ def main() -> Callable[[], NoReturn] | None:
     """
     set_dumpable(False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.getuid() == 0:
+        stand_apart(os.stat(WORKSPACE).st_uid)
     # Nothing is ever imported from where a program may write.
     sys.path[:] = [path for path in sys.path if path]
     if not select.select([0], [], [], 0)[0]:

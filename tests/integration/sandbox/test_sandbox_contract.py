@@ -273,7 +273,7 @@ def test_what_is_left_in_out_comes_back(run: Run) -> None:
     # Where the worker is not root the process sandbox refuses to change modes and to make pipes.
     try:
         assert result.verdict is Verdict.OK, result.stderr
-        found = {artifact.name: artifact.read() for artifact in result.artifacts}
+        found = {artifact.name: artifact.content.read() for artifact in result.artifacts}
         assert found == {"a.txt": b"hello", "plots/deep/ü.bin": bytes(range(256)) * 4096, "unreadable": b"x"}
         assert result.as_json()["artifacts"][0] == {"name": "a.txt", "size": 5}
         assert set(result.artifacts_left) == {
@@ -288,7 +288,7 @@ def test_what_is_left_in_out_comes_back(run: Run) -> None:
 def test_a_program_that_fails_or_is_ended_still_hands_over_its_artifacts(run: Run) -> None:
     result = run("open('out/a', 'w').write('so far'); import time; time.sleep(60)", wall_s=1)
     with closing(result):
-        assert (result.verdict, [a.read() for a in result.artifacts]) == (Verdict.TIMEOUT, [b"so far"])
+        assert (result.verdict, [a.content.read() for a in result.artifacts]) == (Verdict.TIMEOUT, [b"so far"])
     assert result.limits_hit == ("wall_s",)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from workers.sandbox.artifacts import BYTES, FILE_BYTES, FILES, Basket
+from app.tasks.artifacts import MAX_ARTIFACT_BYTES, MAX_ARTIFACTS, MAX_ARTIFACTS_BYTES
+from workers.sandbox.artifacts import Basket
 from workers.sandbox.frames import CHUNK, DONE, FILE, FrameError
 
 
@@ -34,7 +35,7 @@ def test_what_was_sent_can_be_read_in_any_order(basket: Basket) -> None:
         put(basket, name, content)
     done(basket, "link: it is not a regular file")
     assert basket.full
-    assert {a.name: a.read() for a in reversed(basket.artifacts())} == contents
+    assert {a.name: a.content.read() for a in reversed(basket.artifacts())} == contents
     assert [a.size for a in basket.artifacts()] == [300_000, 256, 0]
     assert basket.left() == ("link: it is not a regular file",)
 
@@ -66,7 +67,7 @@ def test_a_name_that_no_supervisor_sends_is_refused(basket: Basket, name: str) -
         b'{"name": 1, "size": 1}',
         b'{"name": "x", "size": -1}',
         b'{"name": "x", "size": "1"}',
-        json.dumps({"name": "x", "size": FILE_BYTES + 1}).encode(),
+        json.dumps({"name": "x", "size": MAX_ARTIFACT_BYTES + 1}).encode(),
     ],
 )
 def test_nonsense_is_refused(basket: Basket, payload: bytes) -> None:
@@ -81,11 +82,11 @@ def test_more_than_was_announced_is_refused(basket: Basket) -> None:
 
 
 def test_the_bounds_hold_whoever_sends(basket: Basket) -> None:
-    for number in range(BYTES // FILE_BYTES):
-        put(basket, str(number), bytes(FILE_BYTES))
+    for number in range(MAX_ARTIFACTS_BYTES // MAX_ARTIFACT_BYTES):
+        put(basket, str(number), bytes(MAX_ARTIFACT_BYTES))
     with pytest.raises(FrameError):
         put(basket, "one more byte", b"1")
-    for number in range(FILES - len(basket.artifacts())):
+    for number in range(MAX_ARTIFACTS - len(basket.artifacts())):
         put(basket, f"empty {number}", b"")
     with pytest.raises(FrameError):
         put(basket, "one more file", b"")
