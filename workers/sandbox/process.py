@@ -42,6 +42,7 @@ UNENFORCED = (
 #: And where the worker is not root.
 UNENFORCED_UNPRIVILEGED = (
     "the limit on pids counts processes, not threads",
+    f"open files are not limited to less than {confined.OPEN_FILES}",
     "the program runs under the worker's user id (so it may not change modes, owners or times of files)",
 )
 
@@ -62,6 +63,9 @@ class ProcessSandbox:
             return rejected(sentence, self.name)
         if self._python is None:
             return failed(NO_PYTHON, self.name)
+        asked = [name for name in ("image", "runtime", "network") if getattr(spec, name) is not None]
+        if asked:
+            return failed(f"The process sandbox has no choice of {' or '.join(asked)}: this needs docker.", self.name)
         try:
             return self._run(spec, stop, callbacks, self._python)
         except (LinkError, FrameError) as exc:

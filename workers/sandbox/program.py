@@ -75,7 +75,8 @@ def write_files(job: dict[str, Any], workspace: str) -> None:
 def command(job: dict[str, Any], workspace: str, python: str) -> list[str]:
     if job["argv"]:
         return [*job["argv"], *job["args"]]
-    interpreter = python if job["main"].endswith(".py") else "/bin/sh"
+    interpreters = {".py": python, ".js": "node"}
+    interpreter = interpreters.get(os.path.splitext(job["main"])[1], "/bin/sh")
     return [interpreter, os.path.join(workspace, job["main"]), *job["args"]]
 
 
