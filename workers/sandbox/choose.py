@@ -61,7 +61,9 @@ def choose(settings: Settings, *, worker: str) -> Sandbox:
         found = _probe_docker(settings, pull=True) if kind == "docker" else _probe_process()
         if found.usable and kind == "docker":
             labels = {"stack": stack_name(settings), "host": socket.gethostname(), "worker": worker}
-            return DockerSandbox(connect(), image=settings.sandbox_image, **labels)
+            return DockerSandbox(
+                connect(), image=settings.sandbox_image, javascript_image=settings.sandbox_javascript_image, **labels
+            )
         if found.usable:
             return ProcessSandbox()
         refusals.append(f"{kind}: {found.sentence}")

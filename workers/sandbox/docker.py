@@ -29,7 +29,8 @@ ENGINE_ERRORS = (DockerException, requests.RequestException)
 #: Owns nothing, in no image's /etc/passwd.
 USER = 65532
 NANO_CPUS = 1_000_000_000
-OPEN_FILES = 1024
+#: The most that a program may be given of its own limit; the supervisor has all of them.
+OPEN_FILES = 4096
 INODES = 16_384
 
 # An allow-list of our own, so that what a newer kernel adds stays closed. What is not on it answers EPERM (ENOSYS where
@@ -53,9 +54,18 @@ class DockerSandbox:
 
     name = "docker"
 
-    def __init__(self, client: docker.DockerClient, *, image: str, stack: str, host: str, worker: str) -> None:
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        *,
+        image: str,
+        stack: str,
+        host: str,
+        worker: str,
+        javascript_image: str = "clawq-javascript:1",
+    ) -> None:
         self._api = client.api
-        self._image = image
+        self._images = {"python": image, "shell": image, "javascript": javascript_image}
         self._labels = {STACK: stack, HOST: host, WORKER: worker}
 
     def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
@@ -66,9 +76,9 @@ class DockerSandbox:
         try:
             with self._container(spec) as container_id:
                 callbacks.started(container_id)
-                return self._talk(container_id, Conversation(spec, stop, callbacks), spec.limits)
+                return self._talk(container_id, Conversation(spec, stop, callbacks), spec)
         except ImageNotFound:
-            return failed(missing_image(self._image), self.name)
+            return failed(missing_image(self._image(spec)), self.name)
         except ENGINE_ERRORS as exc:
             return failed(self._explain(exc, spec), self.name)
         except (LinkError, FrameError) as exc:
@@ -90,9 +100,12 @@ class DockerSandbox:
         finally:
             self._remove(container_id)
 
+    def _image(self, spec: SandboxSpec) -> str:
+        return spec.image or self._images[spec.language]
+
     def _options(self, spec: SandboxSpec) -> dict[str, Any]:
         return {
-            "image": self._image,
+            "image": self._image(spec),
             "name": f"clawq-{spec.name}",
             "labels": {**self._labels, ATTEMPT: spec.name},
             "entrypoint": ["python3", "-I", "-S", "-c", bundle()],
@@ -103,13 +116,15 @@ class DockerSandbox:
             "environment": {},
             "healthcheck": {"test": ["NONE"]},
             # No network, and no hook that re-executes dockerd: half the start time of network_mode=none.
-            "network_disabled": True,
+            "network_disabled": spec.network is None,
             # With stdin_open this implies StdinOnce: our end closing is EOF inside, and an orphan ends itself.
             "stdin_open": True,
-            "host_config": self._api.create_host_config(**_confinement(spec.limits)),
+            "host_config": self._api.create_host_config(
+                **_confinement(spec.limits), network_mode=spec.network, runtime=spec.runtime
+            ),
         }
 
-    def _talk(self, container_id: str, conversation: Conversation, limits: Limits) -> SandboxResult:
+    def _talk(self, container_id: str, conversation: Conversation, spec: SandboxSpec) -> SandboxResult:
         stream = self._api.attach_socket(container_id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
         # Over a Unix socket this is a file around the socket, which its own close() would leave open.
         sock = getattr(stream, "_sock", stream)
@@ -117,24 +132,24 @@ class DockerSandbox:
             self._api.start(container_id)
             demultiplexer = Demultiplexer()
             heard = conversation.hold(Link(sock, demultiplexer.feed))
-            return self._judge(container_id, heard, limits, demultiplexer)
+            return self._judge(container_id, heard, spec, demultiplexer)
         finally:
             stream.close()
             sock.close()
 
-    def _judge(self, container_id: str, heard: Heard, limits: Limits, demultiplexer: Demultiplexer) -> SandboxResult:
+    def _judge(self, container_id: str, heard: Heard, spec: SandboxSpec, demultiplexer: Demultiplexer) -> SandboxResult:
         ending = heard.ending
         if ending.report or ending.cause:
-            return heard.result(judge(ending, limits), sandbox=self.name)
+            return heard.result(judge(ending, spec.limits), sandbox=self.name)
         # The supervisor fell silent. That is for the engine to explain (and raises if the engine is gone).
         self._api.wait(container_id, timeout=10)
         state = self._api.inspect_container(container_id)["State"]
         if not ending.started:
             complaint = demultiplexer.complaint or state.get("Error") or f"exit code {state['ExitCode']}"
-            raise LinkError(f"the supervisor did not start in {self._image}: {complaint}.")
+            raise LinkError(f"the supervisor did not start in {self._image(spec)}: {complaint}.")
         # It ran and was killed: no fault of the engine, and nothing that should buy the program a retry.
         number = state["ExitCode"] - 128 if state["ExitCode"] > 128 else 9
-        judgement = judge(ending.silenced(signal=number), limits, oom=state["OOMKilled"])
+        judgement = judge(ending.silenced(signal=number), spec.limits, oom=state["OOMKilled"])
         return heard.result(judgement, sandbox=self.name)
 
     def _remove(self, container_id: str) -> None:
@@ -211,7 +226,7 @@ def _confinement(limits: Limits) -> dict[str, Any]:
         "nano_cpus": NANO_CPUS,
         "ulimits": [
             Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES),
-            Ulimit(name="fsize", soft=disk, hard=disk),
+            Ulimit(name="fsize", soft=limits.file_mb << 20, hard=limits.file_mb << 20),
             Ulimit(name="core", soft=0, hard=0),
         ],
         "cap_drop": ["ALL"],

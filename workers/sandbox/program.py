@@ -118,6 +118,8 @@ def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> NoReturn:
             file.write("1000")
         cpu_s = int(job["limits"]["cpu_s"]) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s + 1, cpu_s + 1))
+        open_files = min(int(job["limits"]["open_files"]), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
