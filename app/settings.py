@@ -6,18 +6,37 @@ embedded stack writes, so that `celery -A app …` by hand reaches the services 
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.errors import Problem, SettingsError
+from app.programs import CodeLimits, ImageName, NetworkName, ProgramType, RuntimeName
 
 Role = Literal["gateway", "coordinator", "execution", "memory"]
+
+
+def _split(value: Any) -> Any:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+def _parse(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as exc:
+        raise ValueError(f"must be JSON: {exc}") from None
 
 
 def _named(name: str) -> AliasChoices:
@@ -71,10 +90,29 @@ class Settings(BaseSettings):
     sandbox: Literal["auto", "docker", "process"] = Field(
         "auto", description="auto: docker where an engine answers and has the image, process otherwise."
     )
-    sandbox_image: str = Field("python:3.11-slim", description="Image of the docker sandbox; needs python3.")
-    sandbox_warm: dict[Literal["python", "javascript"], Annotated[int, Field(ge=0, le=256)]] = Field(
-        {"python": 4},
-        description="Containers a worker keeps started, by language (shell shares python's); 16 MB each.",
+    sandbox_image: ImageName = Field(
+        "python:3.11-slim", description="Image for python and shell in the docker sandbox; needs python3."
+    )
+    sandbox_javascript_image: ImageName = Field(
+        "clawq-javascript:1", description="Image for javascript in the docker sandbox; needs node and python3."
+    )
+    sandbox_images: Annotated[tuple[ImageName, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Images that tasks of type container may name, separated by commas; each needs python3."
+    )
+    sandbox_runtimes: Annotated[dict[ProgramType, RuntimeName], NoDecode, BeforeValidator(_parse)] = Field(
+        {}, description='JSON, task type to OCI runtime, as in {"container": "runsc"}; default: the engine\'s.'
+    )
+    sandbox_networks: Annotated[tuple[NetworkName, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Networks of the engine that programs may ask for, separated by commas."
+    )
+    sandbox_ceiling: Annotated[dict[str, float], NoDecode, BeforeValidator(_parse)] = Field(
+        {}, description='JSON, the most that a task may ask of a limit, as in {"memory_mb": 512}.'
+    )
+    sandbox_warm: Annotated[dict[ImageName, Annotated[int, Field(ge=0, le=256)]], NoDecode, BeforeValidator(_parse)] = (
+        Field(
+            {"python": 4},
+            description="JSON, containers a worker keeps started by language (python: shell too) or image, 16 MB each.",
+        )
     )
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
     api_url: str | None = Field(
@@ -111,6 +149,22 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("redis://", "rediss://")):
             raise ValueError("must be a redis:// or rediss:// URL")
         return url
+
+    @field_validator("sandbox_networks")
+    @classmethod
+    def _no_host(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if "host" in names:
+            raise ValueError("host is this machine, not a network for programs")
+        return names
+
+    @field_validator("sandbox_ceiling")
+    @classmethod
+    def _within_limits(cls, ceiling: dict[str, float]) -> dict[str, float]:
+        try:
+            limits = CodeLimits.model_validate(ceiling)
+        except ValidationError as exc:
+            raise ValueError("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())) from None
+        return {name: getattr(limits, name) for name in ceiling}
 
     @classmethod
     def settings_customise_sources(

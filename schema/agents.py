@@ -27,7 +27,8 @@ class Agent(Base):
     backstory: Mapped[str | None] = mapped_column(Text)
     agent_type: Mapped[Name]
     status: Mapped[Word] = mapped_column(server_default="inactive")
-    #: The policy that admission applies: {"task_types": [names], "max_running": n}, both optional.
+    #: Its policy: {"task_types": [names], "max_running": n}, which admission applies, and how its programs run,
+    #: {"sandbox": {"images": {task type: image}, "runtime": name}}; all optional.
     configuration: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[Now]
     updated_at: Mapped[Now]

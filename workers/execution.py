@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from app import metrics
 from app.db import statements
+from app.errors import Invalid
+from app.programs import Language
+from app.settings import settings
+from app.tasks.claim import Claim
+from app.tasks.code import CodePayload, ContainerPayload, ProgramPayload
 from app.tasks.report import record_container
 from app.tasks.retry import Outcome
-from app.tasks.types import CodePayload
+from app.tasks.types import check_payload
 from workers.artifacts import keep_all
 from workers.heart import Hold
 from workers.reports import Reports
 from workers.sandbox.spec import Callbacks, Limits, Sandbox, SandboxResult, SandboxSpec, Verdict
 
-_LANGUAGES = {"python": "python", "shell": "shell"}
+#: A container's command comes without code, so its language is no matter.
+_LANGUAGES: dict[str, Language] = {
+    "python": "python",
+    "shell": "shell",
+    "javascript": "javascript",
+    "container": "shell",
+}
 
 
 def run_code(hold: Hold, sandbox: Sandbox) -> Outcome:
     """Run the program of a claim to its end, or until the hold says stop."""
     claim = hold.claim
-    payload = CodePayload.model_validate(claim.payload)
-    reports = Reports(claim, most_chars=payload.limits.output_kb * 1024)
+    try:
+        spec = spec_of(claim)
+    except Invalid as exc:
+        return outcome_of(hold, SandboxResult(verdict=Verdict.REJECTED, sandbox=sandbox.name, error=_sentence(exc)))
+    reports = Reports(claim, most_chars=spec.limits.output_kb * 1024)
 
     def started(container_id: str) -> None:
         with statements() as db:
@@ -27,7 +41,7 @@ def run_code(hold: Hold, sandbox: Sandbox) -> Outcome:
                 hold.stop("lost")
 
     callbacks = Callbacks(started=started, output=reports.output, progress=reports.progress, tick=reports.flush_if_due)
-    result = sandbox.run(spec_of(hold, payload), stop=hold, callbacks=callbacks)
+    result = sandbox.run(spec, stop=hold, callbacks=callbacks)
     try:
         reports.flush()
         _count(result)
@@ -48,20 +62,35 @@ def _count(result: SandboxResult) -> None:
         metrics.SANDBOX_START_SECONDS.labels(start=start).observe(result.start_ms / 1000)
 
 
-def spec_of(hold: Hold, payload: CodePayload) -> SandboxSpec:
-    """What the sandbox is asked to run."""
-    claim = hold.claim
+def spec_of(claim: Claim) -> SandboxSpec:
+    """What the sandbox is asked to run. What the agent's configuration says goes before what the settings say.
+
+    Raises:
+        Invalid: the settings no longer allow what they allowed when the task was accepted.
+    """
+    payload = check_payload(claim.task_type, claim.payload)
+    assert isinstance(payload, ProgramPayload)
+    agents = claim.sandbox or {}
+    named = payload.image if isinstance(payload, ContainerPayload) else None
     return SandboxSpec(
         name=f"{claim.id}-{claim.attempt}",
-        language=_LANGUAGES[claim.task_type],  # type: ignore[arg-type]
-        code=payload.code,
+        language=_LANGUAGES[claim.task_type],
+        code=payload.code if isinstance(payload, CodePayload) else None,
         argv=tuple(payload.argv) if payload.argv else None,
         stdin=payload.stdin,
         args=tuple(payload.args),
         env=payload.env,
         files=payload.file_bytes(),
-        limits=Limits(**payload.limits.model_dump()),
+        limits=Limits(**payload.bounds()),
+        image=named or (agents.get("images") or {}).get(claim.task_type),
+        runtime=agents.get("runtime") or settings().sandbox_runtimes.get(claim.task_type),  # type: ignore[call-overload]
+        network=payload.network or None,
     )
+
+
+def _sentence(exc: Invalid) -> str:
+    listing = "; ".join(f"{'.'.join(map(str, p.loc))}: {p.msg}" for p in exc.problems)
+    return f"The program was not started. {exc.detail} {listing}"
 
 
 def outcome_of(hold: Hold, result: SandboxResult) -> Outcome:

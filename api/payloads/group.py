@@ -7,19 +7,28 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from api.payloads.common import In, Name, Out, Page, PageQuery, Stamp, Words
+from app.programs import ImageName, Language, RuntimeName
 from app.queues import Queue
 from app.tasks.types import TASK_TYPES
 
 AgentStatus = Literal["active", "inactive"]
 
 
+class SandboxIn(In):
+    """How an agent's programs run, where that differs from the settings."""
+
+    images: dict[Language, ImageName] | None = Field(None, description="Container image by task type.")
+    runtime: RuntimeName | None = Field(None, description="OCI runtime of the engine, for all of its programs.")
+
+
 class ConfigurationIn(In):
-    """The policy that admission applies to an agent. Leave a field out for no limit."""
+    """The policy of an agent. Leave a field out for no limit, or for what the settings say."""
 
     task_types: Annotated[list[str], Field(max_length=100)] | None = Field(None, description="Only these.")
     max_running: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         None, description="Most tasks queued for it or running at once."
     )
+    sandbox: SandboxIn | None = Field(None, description="How its programs run.")
 
     @field_validator("task_types")
     @classmethod

@@ -27,7 +27,7 @@ class TaskIn(In):
         description=f"One of {', '.join(sorted(TASK_TYPES))}."
     )
     payload: dict[str, Any] = Field(
-        description="What the task type needs: EchoPayload for `echo`, CodePayload for `python` and `shell`."
+        description="What the task type needs: EchoPayload (`echo`), ContainerPayload (`container`), else CodePayload."
     )
     description: Words = Field("", description="For people; searched by `q`.")
     priority: Priority = Field(Priority.NORMAL, description="Who is admitted first.")

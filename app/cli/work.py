@@ -20,12 +20,19 @@ app = typer.Typer()
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 TaskId = Annotated[str, typer.Argument(help="The id of a task.")]
 
+#: Task types by the ending of a program's name.
+_TYPES = {".sh": "shell", ".js": "javascript"}
+
 
 @app.command()
 def submit(
-    file: Annotated[Path | None, typer.Argument(help="A program; .sh runs as shell, others as python.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="A program; .sh is shell, .js is javascript, others are python.")
+    ] = None,
     code: Annotated[str | None, typer.Option("-c", "--code", help="A program as text.")] = None,
-    task_type: Annotated[str | None, typer.Option("--type", help="python, shell or echo.")] = None,
+    task_type: Annotated[
+        str | None, typer.Option("--type", help="python, shell, javascript, container or echo.")
+    ] = None,
     payload: Annotated[str | None, typer.Option(help="The whole payload, as JSON.")] = None,
     stdin: Annotated[Path | None, typer.Option(help="A file that the program reads as its input; - for ours.")] = None,
     arg: Annotated[list[str] | None, typer.Option(help="An argument of the program; may be repeated.")] = None,
@@ -38,7 +45,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Post a task. With --wait the exit code is 0 if it succeeded, else 1."""
-    kind = task_type or ("shell" if file and file.suffix == ".sh" else "python")
+    kind = task_type or _TYPES.get(file.suffix if file else "", "python")
     body: dict[str, Any] = {
         "task_type": kind,
         "payload": _payload(file, code, payload, stdin, arg or []),

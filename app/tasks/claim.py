@@ -40,6 +40,8 @@ _CLAIM = prepared(
         DELETE FROM artifacts WHERE task_id = ANY (ARRAY(SELECT id FROM u WHERE attempt > 1))
     )
     SELECT id, attempt, task_type, payload, failures, infra_failures, max_attempts, deadline,
+           CASE WHEN task_type = ANY(:sandboxed)
+                THEN (SELECT configuration->'sandbox' FROM agents a WHERE a.id = u.assigned_to) END AS sandbox,
            EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND available_at <= now()) AS backlog
     FROM u
     """,
@@ -60,6 +62,8 @@ class Claim:
     infra_failures: int
     max_attempts: int
     deadline: datetime | None
+    #: What the agent's configuration says of sandboxes: {"images": {task type: image}, "runtime": name}, both optional.
+    sandbox: dict[str, Any] | None = None
 
 
 def claim(db: Db, ids: Sequence[str], worker: str) -> list[Claim]:
@@ -69,7 +73,13 @@ def claim(db: Db, ids: Sequence[str], worker: str) -> list[Claim]:
     alone, quietly. If more is
     pending, the gateway is rung: there is room now.
     """
-    params = {"ids": list(ids), "worker": worker, "lease_s": settings().lease_s, "known": list(TASK_TYPES)}
+    params = {
+        "ids": list(ids),
+        "worker": worker,
+        "lease_s": settings().lease_s,
+        "known": list(TASK_TYPES),
+        "sandboxed": [name for name, kind in TASK_TYPES.items() if not kind.inline],
+    }
     rows = db.execute(_CLAIM, params).all()
     if rows:
         publisher.tell_after(db, [row.id for row in rows])

@@ -99,9 +99,15 @@ def documented() -> dict[str, tuple[str, str]]:
         alias = info.validation_alias
         name = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"CLAWQ_{field.upper()}"
         default = info.default
-        shown = "" if default is None else json.dumps(default) if isinstance(default, bool | dict) else str(default)
-        wanted[name] = (info.description or "", shown)
+        wanted[name] = (info.description or "", shown(default))
     return wanted
+
+
+def shown(default: object) -> str:
+    """A default as the environment would say it."""
+    if isinstance(default, bool | dict):
+        return json.dumps(default)
+    return "" if default is None or default == () else str(default)
 
 
 def test_env_example_equals_settings() -> None:

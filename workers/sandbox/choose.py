@@ -13,6 +13,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from app.settings import Settings
+from app.tasks.code import ProgramPayload
 from workers.sandbox import process
 from workers.sandbox.container import ENGINE_ERRORS
 from workers.sandbox.conversation import failed
@@ -79,9 +80,7 @@ def choose(settings: Settings, *, worker: str, instance: str) -> Sandbox:
                 WORKER: worker,
                 INSTANCE: instance,
             }
-            images = images_of(settings)
-            warm = {Profile(image=images[language]): count for language, count in settings.sandbox_warm.items()}
-            return DockerSandbox(connect(), images=images, labels=labels, warm=warm)
+            return DockerSandbox(connect(), images=_images(settings), labels=labels, warm=_warm(settings))
         if found.usable:
             return ProcessSandbox()
         refusals.append(f"{kind}: {found.sentence}")
@@ -93,14 +92,28 @@ def probe(settings: Settings) -> list[Probe]:
     return [_probe_docker(settings, pull=False), _probe_process()]
 
 
-def images_of(settings: Settings) -> dict[str, str]:
-    """The image of each language."""
-    return {"python": settings.sandbox_image, "shell": settings.sandbox_image, "javascript": settings.sandbox_image}
-
-
 def stack_name(settings: Settings) -> str:
     """The name of this stack on its containers: the same for every worker that shares its CLAWQ_HOME."""
     return hashlib.sha256(os.fsencode(settings.home.resolve())).hexdigest()[:12]
+
+
+def _images(settings: Settings) -> dict[str, str]:
+    """The image of each language."""
+    python = settings.sandbox_image
+    return {"python": python, "shell": python, "javascript": settings.sandbox_javascript_image}
+
+
+def _warm(settings: Settings) -> dict[Profile, int]:
+    """How many containers are to wait, for programs that ask for nothing but the defaults."""
+    images = _images(settings)
+    runtimes: dict[str, str] = {**settings.sandbox_runtimes}
+    bounds = ProgramPayload().bounds()
+    kept = {name: bounds[name] for name in ("memory_mb", "pids", "disk_mb")}
+    wanted = {}
+    for name, count in settings.sandbox_warm.items():
+        task_type = name if name in images else "container"
+        wanted[Profile(image=images.get(name, name), runtime=runtimes.get(task_type), **kept)] = count
+    return wanted
 
 
 def _wanted(settings: Settings) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ from workers.sandbox.supervisor import Supervision, receive_job, refuse, send
 
 #: A run as root gets the user id BASE_UID + its process id: no two runs share one, and nothing on the host has it.
 BASE_UID = 1_000_000_000
+#: What the supervisor and sandlock themselves may need.
+OPEN_FILES = 512
 PR_SET_CHILD_SUBREAPER = 36
 READABLE = (
     "/usr",
@@ -50,6 +52,7 @@ READABLE = (
     "/etc/ld.so.cache",
     "/etc/alternatives",
     "/etc/localtime",
+    "/etc/ssl/openssl.cnf",
     "/dev/urandom",
     "/dev/zero",
     "/proc",
@@ -171,7 +174,9 @@ def launch(job: dict[str, Any], root: str) -> ConfinedProgram:
         extra_deny_syscalls=DENIED if os.getuid() >= BASE_UID else (*DENIED, *DENIED_TO_OWNER),
     )
     # sandlock closes every descriptor above 2, so the program gets its progress pipe by name.
-    opener = ["/bin/sh", "-c", f'exec {PROGRESS_FD}>"$0" && exec "$@"', pipe]
+    # Under the worker's own user id limits cannot be set in there (DENIED_TO_OWNER), and those of _limit() stay.
+    limit = f"{{ ulimit -n {job['limits']['open_files']} 2>/dev/null || :; }}"
+    opener = ["/bin/sh", "-c", f'exec {PROGRESS_FD}>"$0" && {limit} && exec "$@"', pipe]
     piped = sandlock.StdioMode.PIPED
     argv = [*opener, *command(job, workspace, job["python"])]
     return ConfinedProgram(sandbox.popen(argv, stdin=piped, stdout=piped, stderr=piped), progress)
@@ -184,11 +189,11 @@ def _directories(root: str) -> tuple[str, str, str]:
 
 def _bound(limits: dict[str, Any]) -> None:
     """Bounds that the program inherits; the supervisor stays far below them."""
-    memory = limits["memory_mb"] << 20
+    memory, largest = limits["memory_mb"] << 20, min(limits["file_mb"], limits["disk_mb"]) << 20
     bounds = [
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, limits["file_mb"] << 20),
-        (resource.RLIMIT_NOFILE, limits["open_files"]),
+        (resource.RLIMIT_FSIZE, largest),
+        (resource.RLIMIT_NOFILE, max(limits["open_files"], OPEN_FILES)),
         # So that one huge allocation fails at once; not so low that sandlock's own threads would.
         (resource.RLIMIT_DATA, max(2 * memory, 256 << 20)),
     ]

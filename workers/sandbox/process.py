@@ -42,6 +42,7 @@ UNENFORCED = (
 #: And where the worker is not root.
 UNENFORCED_UNPRIVILEGED = (
     "the limit on pids counts processes, not threads",
+    f"open files are not limited to less than {confined.OPEN_FILES}",
     "the program runs under the worker's user id (so it may not change modes, owners or times of files)",
 )
 
@@ -57,11 +58,14 @@ class ProcessSandbox:
 
     def run(self, spec: SandboxSpec, *, stop: Stop, callbacks: Callbacks) -> SandboxResult:
         """See `Sandbox.run`."""
-        sentence = problem(spec) or _beyond(spec)
+        sentence = problem(spec)
         if sentence is not None:
             return rejected(sentence, self.name)
         if self._python is None:
             return failed(NO_PYTHON, self.name)
+        asked = [name for name in ("image", "runtime", "network") if getattr(spec, name) is not None]
+        if asked:
+            return failed(f"The process sandbox has no choice of {' or '.join(asked)}: this needs docker.", self.name)
         try:
             return self._run(spec, stop, callbacks, self._python)
         except (LinkError, FrameError) as exc:
@@ -95,12 +99,6 @@ class ProcessSandbox:
                 ending = ending.silenced(signal=signal.SIGKILL)
             judgement = judge(ending, spec.limits)
             return heard.result(judgement, sandbox=self.name, unenforced=self._unenforced)
-
-
-def _beyond(spec: SandboxSpec) -> str | None:
-    """What only a container engine can give."""
-    wanted = [name for name in ("image", "runtime", "network") if getattr(spec, name)]
-    return f"No {wanted[0]} can be chosen without a container engine." if wanted else None
 
 
 @contextmanager

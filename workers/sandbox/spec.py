@@ -41,7 +41,7 @@ class Limits:
     #: Bytes of files in /workspace, MiB; /tmp and /dev/shm get a quarter of that each.
     disk_mb: int = 64
     #: Bytes of one file, MiB.
-    file_mb: int = 64
+    file_mb: int = 1024
     #: Open descriptors of one process.
     open_files: int = 1024
     #: Bytes of each output stream that are kept, KiB: the first half and the last half.

@@ -37,6 +37,15 @@ def test_an_agent_is_made_shown_changed_and_removed(admin: Caller, ada: Caller) 
     assert admin.call("DELETE", path).status_code == 404
 
 
+def test_what_an_agent_says_of_sandboxes_is_kept_as_it_was_given(admin: Caller, ada: Caller) -> None:
+    sandbox = {"images": {"python": "science:2"}, "runtime": "runsc"}
+    agent = admin.post("/agents", AGENT | {"configuration": {"sandbox": sandbox}}, status=201)
+    assert agent["configuration"] == {"sandbox": sandbox}
+    wrong = admin.call("PATCH", f"/agents/{agent['id']}", {"configuration": {"sandbox": {"images": {"echo": "x"}}}})
+    assert wrong.status_code == 422
+    assert "javascript" in wrong.get_json()["errors"][0]["msg"]
+
+
 def test_a_role_s_agent_takes_a_policy_but_no_status(admin: Caller) -> None:
     support.employ("execution")
     patched = admin.call("PATCH", "/agents/execution_agent", {"configuration": {"max_running": 0}})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,19 +9,21 @@ import docker
 import pytest
 
 from app.settings import Settings
+from tests.conftest import missing
 from tests.integration.sandbox.sandboxes import STACK, Run, in_docker, run_in
 from workers.sandbox import Sandbox, probe
 from workers.sandbox.docker import DockerSandbox, connect
 from workers.sandbox.process import ProcessSandbox
+
+#: Debian's python3 and node.
+JAVASCRIPT = Settings().sandbox_javascript_image
 
 
 def _require(kind: str) -> None:
     found = next(found for found in probe(Settings()) if found.name == kind)
     if found.usable:
         return
-    if os.environ.get("CLAWQ_TESTS_STRICT") == "1":
-        pytest.fail(f"no {kind} sandbox: {found.sentence}")
-    pytest.skip(f"no {kind} sandbox: {found.sentence}")
+    missing(f"no {kind} sandbox: {found.sentence}")
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +40,15 @@ def client() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="session")
 def docker_sandbox(client: docker.DockerClient) -> DockerSandbox:
     return in_docker(client)
+
+
+@pytest.fixture(scope="session")
+def javascript_image(client: docker.DockerClient) -> str:
+    try:
+        client.images.get(JAVASCRIPT)
+    except docker.errors.ImageNotFound:
+        missing(f"no image {JAVASCRIPT}: `ops/airgap/build javascript`")
+    return JAVASCRIPT
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_a_container_is_hardened_labelled_and_gone_afterwards(
     assert host["SecurityOpt"][0] == "no-new-privileges"
     assert host["SecurityOpt"][1].startswith("seccomp={")
     assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]} == {
-        "nofile": 4096,
+        "nofile": 4096,  # the supervisor's; the program has its own
         "fsize": 1024 << 20,
         "core": 0,
     }

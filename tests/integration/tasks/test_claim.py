@@ -58,6 +58,23 @@ def test_a_claim_sets_the_lease_and_opens_an_attempt() -> None:
     assert events(task_id)[-1].data == {"worker": "w@h"}
 
 
+SANDBOX = {"images": {"python": "science:2"}, "runtime": "runsc"}
+
+
+def test_a_program_s_claim_brings_what_its_agent_says_of_sandboxes() -> None:
+    employ(sandbox=SANDBOX)
+    employ(agent_id="other", max_running=9)
+    code = {"code": "1"}
+    ours, theirs = (post_one(task_type="python", payload=code, assigned_to=a) for a in ("execution_agent", "other"))
+    inline = post_one(assigned_to="execution_agent")
+    let_in()
+    claims = {claim.id: claim.sandbox for claim in take(ours, theirs, inline)}
+    assert claims == {ours: SANDBOX, theirs: None, inline: None}
+    sql("UPDATE agents SET configuration = NULL")
+    again = post_one(task_type="shell", payload=code)
+    assert start(again).sandbox is None
+
+
 def test_an_envelope_that_comes_again_claims_nothing() -> None:
     task_id = put("queued")
     assert len(take(task_id, task_id)) == 1

@@ -136,6 +136,9 @@ def test_agents_of_the_four_roles_are_not_made_by_hand(role: str) -> None:
         ({"max_running": 1.5}, ("configuration", "max_running")),
         ({"task_types": ["echo", "cobol"]}, ("configuration", "task_types")),
         ({"task_types": "echo"}, ("configuration", "task_types")),
+        ({"sandbox": {"runtime": "a b"}}, ("configuration", "sandbox", "runtime")),
+        ({"sandbox": {"images": {"python": "-v"}}}, ("configuration", "sandbox", "images", "python")),
+        ({"sandbox": {"network": "egress"}}, ("configuration", "sandbox", "network")),
     ],
 )
 def test_a_policy_that_admission_would_not_understand_is_refused(

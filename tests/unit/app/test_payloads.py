@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from app.errors import Invalid
+from app.programs import ProgramType
 from app.queues import Queue
-from app.tasks.types import MAX_FILES, MAX_FILES_BYTES, TASK_TYPES, CodePayload, check_payload
+from app.tasks.code import MAX_FILES, MAX_FILES_BYTES, CodePayload, ProgramPayload
+from app.tasks.types import TASK_TYPES, check_payload
 
 CODE_TYPES = [name for name, kind in TASK_TYPES.items() if kind.payload is CodePayload]
 
@@ -47,7 +49,8 @@ class TestCode:
             {
                 "code": "print(1)", "stdin": "in", "args": ["-v", ""], "env": {"_A1": "x"}, "network": False,
                 "files": {"a.txt": "text", "deep/er/b.bin": {"base64": base64.b64encode(b"\0\xff").decode()}},
-                "limits": {"wall_s": 0.5, "cpu_s": 1, "memory_mb": 16, "pids": 1, "disk_mb": 1, "output_kb": 1},
+                "limits": {"wall_s": 0.5, "cpu_s": 1, "memory_mb": 16, "pids": 1, "disk_mb": 1, "file_mb": 1,
+                           "open_files": 16, "output_kb": 1},
             },
         )  # fmt: skip
         check_payload(task_type, {"argv": ["ls", "-l"]})
@@ -62,6 +65,7 @@ class TestCode:
             ("wall_s", 0), ("wall_s", -1), ("wall_s", 3600.1), ("wall_s", float("nan")), ("wall_s", float("inf")),
             ("cpu_s", 0), ("cpu_s", 3601), ("memory_mb", 15), ("memory_mb", 4097), ("pids", 0), ("pids", 513),
             ("disk_mb", 0), ("disk_mb", 1025), ("output_kb", 0), ("output_kb", 4097), ("memory_mb", 20.5),
+            ("file_mb", 0), ("file_mb", 1025), ("open_files", 15), ("open_files", 4097),
             ("gpus", 1),
         ],
     )  # fmt: skip
@@ -110,8 +114,12 @@ class TestCode:
     def test_arguments_and_environment_hold_no_nul(self, task_type: str, payload: dict[str, Any]) -> None:
         assert locs(task_type, {"code": "1", **payload})
 
-    def test_there_is_no_network_to_ask_for(self, task_type: str) -> None:
-        assert locs(task_type, {"code": "1", "network": True}) == [("payload", "network")]
+    @pytest.mark.parametrize("network", [True, "host", "egress", "container:db", "", None])
+    def test_there_is_no_network_to_ask_for(self, task_type: str, network: Any) -> None:
+        assert {loc[:2] for loc in locs(task_type, {"code": "1", "network": network})} == {("payload", "network")}
+
+    def test_code_names_no_image(self, task_type: str) -> None:
+        assert locs(task_type, {"code": "1", "image": "python:3.11-slim"}) == [("payload", "image")]
 
 
 def test_files_arrive_as_the_bytes_that_were_sent() -> None:
@@ -121,4 +129,6 @@ def test_files_arrive_as_the_bytes_that_were_sent() -> None:
 
 def test_every_type_has_a_queue_and_only_code_needs_a_sandbox() -> None:
     assert {kind.queue for kind in TASK_TYPES.values()} <= set(Queue)
-    assert {name for name, kind in TASK_TYPES.items() if not kind.inline} == set(CODE_TYPES)
+    programs = {name for name, kind in TASK_TYPES.items() if issubclass(kind.payload, ProgramPayload)}
+    assert {name for name, kind in TASK_TYPES.items() if not kind.inline} == programs == {*CODE_TYPES, "container"}
+    assert programs == set(ProgramType.__args__)

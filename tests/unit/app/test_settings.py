@@ -38,6 +38,11 @@ def test_a_postgres_url_of_any_spelling_is_for_psycopg2(environment: pytest.Monk
         ("REDIS_URL", "http://h"), ("REDIS_URL", "localhost:6379"), ("LOG_LEVEL", "loud"), ("AGENT_TYPE", "painter"),
         ("CLAWQ_LEASE_S", "0"), ("CLAWQ_LEASE_S", "soon"), ("CLAWQ_WINDOW", "0"), ("CLAWQ_SANDBOX", "none"),
         ("CLAWQ_API_PORT", "65536"), ("DOCKER_ENABLED", "perhaps"), ("CLAWQ_DRAIN_S", "-1"),
+        ("CLAWQ_SANDBOX_CEILING", '{"memory": 1}'), ("CLAWQ_SANDBOX_CEILING", '{"memory_mb": 8192}'),
+        ("CLAWQ_SANDBOX_CEILING", '{"pids": 1.5}'), ("CLAWQ_SANDBOX_CEILING", "128"),
+        ("CLAWQ_SANDBOX_CEILING", "128 MB"), ("CLAWQ_SANDBOX_IMAGES", "a b"),
+        ("CLAWQ_SANDBOX_RUNTIMES", '{"perl": "runsc"}'), ("CLAWQ_SANDBOX_RUNTIMES", "runsc"),
+        ("CLAWQ_SANDBOX_NETWORKS", "egress,host"), ("CLAWQ_SANDBOX_NETWORKS", "container:db"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_name(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -120,6 +125,17 @@ def test_an_empty_variable_counts_as_unset(environment: pytest.MonkeyPatch) -> N
     environment.setenv("CLAWQ_HEALTH_PORT", "")
     assert settings().database_url is None
     assert settings().health_port is None
+
+
+def test_lists_are_written_with_commas_and_maps_as_json(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("""CLAWQ_SANDBOX_CEILING='{"memory_mb": 512.0, "wall_s": 2.5}'\n""")
+    environment.setenv("CLAWQ_SANDBOX_IMAGES", " a:1 ,b/c:2,")
+    environment.setenv("CLAWQ_SANDBOX_RUNTIMES", '{"container": "runsc"}')
+    assert settings().sandbox_images == ("a:1", "b/c:2")
+    assert settings().sandbox_networks == ()
+    assert settings().sandbox_runtimes == {"container": "runsc"}
+    assert settings().sandbox_ceiling == {"memory_mb": 512, "wall_s": 2.5}
+    assert isinstance(settings().sandbox_ceiling["memory_mb"], int)
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -4,41 +4,107 @@ from __future__ import annotations
 
 import pytest
 
-from app.tasks.types import TASK_TYPES, CodePayload
+from app.settings import settings
+from app.tasks.code import CodePayload
+from app.tasks.types import TASK_TYPES
 from tests.support import a_claim
-from workers.execution import outcome_of, spec_of
+from workers.execution import outcome_of, run_code, spec_of
 from workers.handlers import HANDLERS, handle
 from workers.heart import Hold
-from workers.sandbox.spec import Limits, SandboxResult, Verdict
+from workers.sandbox.choose import Nowhere
+from workers.sandbox.spec import Limits, SandboxResult, SandboxSpec, Verdict
 
 
 def hold(**values: object) -> Hold:
     return Hold(a_claim(**values), good_until=0)
 
 
+def a_spec(**values: object) -> SandboxSpec:
+    return spec_of(a_claim(**values))
+
+
 def test_a_program_is_asked_for_as_it_was_posted() -> None:
-    payload = CodePayload.model_validate(
-        {
-            "code": "print(1)", "stdin": "in", "args": ["-v"], "env": {"A": "b"},
-            "files": {"f": "é", "b": {"base64": "AP8="}},
-            "limits": {"wall_s": 1, "cpu_s": 2, "memory_mb": 32, "pids": 4, "disk_mb": 5, "output_kb": 6},
-        }
-    )  # fmt: skip
-    spec = spec_of(hold(id="t", attempt=3, task_type="shell"), payload)
+    payload = {
+        "code": "print(1)", "stdin": "in", "args": ["-v"], "env": {"A": "b"},
+        "files": {"f": "é", "b": {"base64": "AP8="}},
+        "limits": {"wall_s": 1, "cpu_s": 2, "memory_mb": 32, "pids": 4, "disk_mb": 5, "file_mb": 3, "open_files": 16,
+                   "output_kb": 6},
+    }  # fmt: skip
+    spec = a_spec(id="t", attempt=3, task_type="shell", payload=payload)
     assert (spec.name, spec.language, spec.code, spec.argv) == ("t-3", "shell", "print(1)", None)
     assert (spec.stdin, spec.args, spec.env) == ("in", ("-v",), {"A": "b"})
     assert spec.files == {"f": "é".encode(), "b": b"\0\xff"}
-    assert spec.limits == Limits(wall_s=1, cpu_s=2, memory_mb=32, pids=4, disk_mb=5, output_kb=6)
+    assert spec.limits == Limits(
+        wall_s=1, cpu_s=2, memory_mb=32, pids=4, disk_mb=5, file_mb=3, open_files=16, output_kb=6
+    )
+    assert (spec.image, spec.runtime, spec.network) == (None, None, None)
 
 
 def test_a_command_takes_the_place_of_code() -> None:
-    spec = spec_of(hold(), CodePayload.model_validate({"argv": ["ls", "-l"]}))
+    spec = a_spec(payload={"argv": ["ls", "-l"]})
     assert (spec.code, spec.argv) == (None, ("ls", "-l"))
 
 
-@pytest.mark.parametrize("task_type", [name for name, kind in TASK_TYPES.items() if not kind.inline])
-def test_every_sandboxed_type_has_a_language(task_type: str) -> None:
-    assert spec_of(hold(task_type=task_type), CodePayload(code="1")).language
+def test_the_defaults_of_payload_and_sandbox_are_the_same() -> None:
+    assert a_spec(payload={"code": "1"}).limits == Limits()
+
+
+@pytest.mark.parametrize("task_type", [name for name, kind in TASK_TYPES.items() if kind.payload is CodePayload])
+def test_every_language_is_run_by_its_own_name(task_type: str) -> None:
+    assert a_spec(task_type=task_type).language == task_type
+
+
+@pytest.fixture
+def operator(environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Settings that allow an image and a network, and name a runtime for containers."""
+    environment.setenv("CLAWQ_SANDBOX_IMAGES", "tools:1")
+    environment.setenv("CLAWQ_SANDBOX_NETWORKS", "egress")
+    environment.setenv("CLAWQ_SANDBOX_RUNTIMES", '{"container": "runsc"}')
+    environment.setenv("CLAWQ_SANDBOX_CEILING", '{"memory_mb": 128}')
+    settings.cache_clear()
+    return environment
+
+
+TOOLS = {"image": "tools:1", "argv": ["make"], "args": ["all"], "network": "egress"}
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_container_brings_its_image_and_gets_what_the_operator_says() -> None:
+    spec = a_spec(task_type="container", payload=TOOLS)
+    assert (spec.code, spec.argv, spec.args, spec.image) == (None, ("make",), ("all",), "tools:1")
+    assert (spec.network, spec.runtime, spec.limits.memory_mb) == ("egress", "runsc", 128)
+
+
+@pytest.mark.usefixtures("operator")
+def test_the_agents_word_goes_before_the_settings() -> None:
+    agent = {"images": {"python": "science:2"}, "runtime": "kata"}
+    assert (a_spec(sandbox=agent).image, a_spec(sandbox=agent).runtime) == ("science:2", "kata")
+    assert a_spec(task_type="shell", sandbox=agent).image is None
+    container = a_spec(task_type="container", payload=TOOLS, sandbox=agent)
+    assert (container.image, container.runtime) == ("tools:1", "kata")
+    for silent in ({}, {"images": None, "runtime": None}, None):
+        assert (a_spec(sandbox=silent).image, a_spec(sandbox=silent).runtime) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("CLAWQ_SANDBOX_IMAGES", "", "payload.image: no image is allowed here"),
+        ("CLAWQ_SANDBOX_NETWORKS", "", "payload.network: must be one of false"),
+        ("CLAWQ_SANDBOX_CEILING", '{"pids": 8}', "payload.limits.pids: at most 8 here"),
+    ],
+)
+def test_what_is_no_longer_allowed_is_rejected_and_does_not_run(
+    operator: pytest.MonkeyPatch, setting: str, value: str, told: str
+) -> None:
+    operator.setenv(setting, value)
+    settings.cache_clear()
+    claim = a_claim(task_type="container", payload={**TOOLS, "limits": {"pids": 9}}, max_attempts=5)
+    outcome = run_code(Hold(claim, good_until=0), Nowhere("It must not be asked."))
+    assert (outcome.kind, outcome.retryable) == ("failed", False)
+    assert outcome.result is not None
+    assert outcome.result["verdict"] == "rejected"
+    assert told in str(outcome.error)
 
 
 @pytest.mark.parametrize(
