@@ -106,7 +106,7 @@ def _images(settings: Settings) -> dict[str, str]:
 def _warm(settings: Settings) -> dict[Profile, int]:
     """How many containers are to wait, for programs that ask for nothing but the defaults."""
     images = _images(settings)
-    runtimes: dict[str, str] = {**settings.sandbox_runtimes}
+    runtimes = {str(task_type): runtime for task_type, runtime in settings.sandbox_runtimes.items()}
     bounds = ProgramPayload().bounds()
     kept = {name: bounds[name] for name in ("memory_mb", "pids", "disk_mb")}
     wanted = {}

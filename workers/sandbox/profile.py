@@ -24,7 +24,7 @@ OPEN_FILES, FILE_MB = 4096, 1024
 
 # An allow-list of our own, so that what a newer kernel adds stays closed. What is not on it answers EPERM (ENOSYS where
 # libraries probe and fall back) and never kills: a program can say what failed, or do without.
-_SECCOMP = Path(__file__).with_name("seccomp.json").read_text()
+SECCOMP = Path(__file__).with_name("seccomp.json").read_text()
 
 SOURCE = bundle().encode()
 # The supervisor comes over the stream, ahead of the job: as an argument it would be in every listing and on the
@@ -101,7 +101,7 @@ def _confinement(profile: Profile) -> dict[str, Any]:
             Ulimit(name="core", soft=0, hard=0),
         ],
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges", f"seccomp={_SECCOMP}"],
+        "security_opt": ["no-new-privileges", f"seccomp={SECCOMP}"],
         "ipc_mode": "private",
         "log_config": LogConfig(type="none"),
         "init": False,

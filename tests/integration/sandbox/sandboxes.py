@@ -30,7 +30,7 @@ LABELS = {"clawq.stack": STACK, "clawq.host": HOST, "clawq.worker": "w-1", "claw
 def in_docker(client: docker.DockerClient, image: str | None = None, **options: Any) -> DockerSandbox:
     """A docker sandbox of these tests; nothing waits in it unless `warm` is among the options."""
     image = image or Settings().sandbox_image
-    images = dict.fromkeys(("python", "shell", "javascript"), image)
+    images = {"python": image, "shell": image, "javascript": Settings().sandbox_javascript_image}
     return DockerSandbox(client, images=images, labels=LABELS, **options)
 
 

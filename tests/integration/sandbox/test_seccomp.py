@@ -11,11 +11,12 @@ import pytest
 
 from tests.integration.sandbox.sandboxes import run_in
 from tests.integration.sandbox.syscall_numbers import END, NUMBERS
-from workers.sandbox import Verdict, docker
+from workers.sandbox import Verdict
 from workers.sandbox.docker import DockerSandbox
+from workers.sandbox.profile import SECCOMP
 
 PROGRAM = Path(__file__).with_name("every_syscall.py").read_text()
-RULES: list[dict[str, Any]] = json.loads(docker._SECCOMP)["syscalls"]
+RULES: list[dict[str, Any]] = json.loads(SECCOMP)["syscalls"]
 ALLOWED = {name for rule in RULES if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
 #: Answered as done without being done.
 FEIGNED = {"sync", "syncfs"}
