@@ -31,7 +31,7 @@ from workers.sandbox.verdict import Cause, Ending, Judgement, limits_hit
 #: Seconds between looks at the stop flag.
 LOOK_S = 0.1
 #: Seconds a supervisor gets to report after it was told to kill the program; then the sandbox is destroyed.
-GRACE_S = 0.5
+GRACE_S = 0.3
 #: Seconds from the start of a sandbox to the start of its program.
 BOOT_S = 30.0
 #: Seconds to hand over the job.

@@ -6,11 +6,9 @@ a profile that the warm pool keeps get a container that is started already.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import docker
 from docker.errors import APIError, ImageNotFound
@@ -22,15 +20,12 @@ from workers.sandbox.frames import FrameError
 from workers.sandbox.job import problem
 from workers.sandbox.profile import HOST, INSTANCE, STACK, Profile
 from workers.sandbox.reaper import reap
+from workers.sandbox.removals import Removals
 from workers.sandbox.spec import Callbacks, SandboxResult, SandboxSpec, Stop, Verdict
 from workers.sandbox.starts import Starts
 from workers.sandbox.verdict import judge
-from workers.sandbox.warm import REST_S, WarmPool
+from workers.sandbox.warm import WarmPool
 
-log = logging.getLogger(__name__)
-
-#: Containers that are removed at once, after their runs.
-REMOVALS = 2
 #: Seconds an engine that is being stopped takes to go, after it has killed its containers.
 GOING_S = 1.0
 
@@ -63,8 +58,8 @@ class DockerSandbox:
         self._api = client.api
         self._images, self._labels = images, labels
         self._starts = Starts()
-        self._pool = WarmPool(self._start, self._discard, warm or {}, self._starts)
-        self._removals = ThreadPoolExecutor(REMOVALS, thread_name_prefix="removal")
+        self._removals = Removals()
+        self._pool = WarmPool(self._start, self._removals.add, warm or {}, self._starts)
 
     def open(self) -> None:
         """See `Sandbox.open`."""
@@ -107,8 +102,7 @@ class DockerSandbox:
     def close(self) -> None:
         """See `Sandbox.close`."""
         self._pool.close()
-        # The interpreter waits at its exit for what is still being removed.
-        self._removals.shutdown(wait=False)
+        self._removals.close()
 
     def _obtain(self, profile: Profile, stop: Stop) -> Container:
         """A container that waits, or a new one. Raises TimeoutError if `stop` is set meanwhile."""
@@ -138,10 +132,10 @@ class DockerSandbox:
         except (LinkError, FrameError) as exc:
             result = failed(f"The sandbox broke: {exc}", self.name)
         except BaseException:
-            self._discard(container)
+            self._removals.add(container)
             raise
         if is_dead:
-            self._discard(container)
+            self._removals.add(container)
             return result
         try:
             container.remove()
@@ -167,22 +161,6 @@ class DockerSandbox:
         # It ran and was killed: no fault of the engine, and nothing that should buy the program a retry.
         number = state["ExitCode"] - 128 if state["ExitCode"] > 128 else 9
         return heard.result(judge(ending.silenced(signal=number), spec.limits, oom=state["OOMKilled"]), **place)
-
-    def _discard(self, container: Container) -> None:
-        try:
-            self._removals.submit(self._remove, container)
-        except RuntimeError:
-            # Closed meanwhile.
-            self._remove(container)
-
-    def _remove(self, container: Container) -> None:
-        # It keeps the engine busy for longer than a short run lasts; let the worker write down first how that ended.
-        time.sleep(REST_S)
-        try:
-            container.remove()
-        except ENGINE_ERRORS as exc:
-            # Nothing runs in it any more, and the reaper will find it when this process has gone.
-            log.warning("container %s not removed: %s", container.id[:12], _explained(exc))
 
 
 def missing_image(image: str) -> str:

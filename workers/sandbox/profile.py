@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from docker.types import LogConfig, Ulimit
 
@@ -61,6 +62,8 @@ def options(api: Any, profile: Profile, labels: Mapping[str, str]) -> dict[str, 
     confinement = _confinement(profile)
     made_with = {
         "image": profile.image,
+        # For people; nothing goes by it.
+        "name": f"clawq-{uuid4().hex[:16]}",
         "labels": dict(labels),
         "entrypoint": ["python3", "-c", _BOOT],
         "command": [],

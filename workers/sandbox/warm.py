@@ -12,6 +12,7 @@ from workers.sandbox.container import ENGINE_ERRORS, Container
 from workers.sandbox.conversation import LinkError
 from workers.sandbox.frames import FrameError
 from workers.sandbox.profile import Profile
+from workers.sandbox.removals import CLOSE_S, REST_S
 from workers.sandbox.starts import Starts
 
 log = logging.getLogger(__name__)
@@ -20,10 +21,6 @@ log = logging.getLogger(__name__)
 LOOK_S = 5.0
 #: Seconds after which a container that nobody wanted makes place for a new one: of the image as it is by then.
 AGE_S = 900.0
-#: Seconds without a take before one is started while others still wait: a start would slow down the run that has begun.
-REST_S = 0.1
-#: Seconds for a start that has begun to come to its end.
-CLOSE_S = 5.0
 #: Seconds before another try after the engine refused one, growing to the longest.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
@@ -91,6 +88,7 @@ class WarmPool:
             self._wake.clear()
             self._weed()
             missing = self._missing()
+            # A start would slow down the run that has just begun; while others wait there is no hurry.
             rest_s = self._taken_at + REST_S - time.monotonic()
             if missing and rest_s > 0 and self.depth():
                 self._closing.wait(rest_s)
