@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 from app.settings import Settings
 from tests.acceptance.conftest import Stack
@@ -25,6 +26,18 @@ def test_a_program_runs_and_its_output_is_shown(stack: Stack) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "42\n"
     assert "succeeded" in done.stderr
+
+
+def test_what_a_program_leaves_behind_can_be_downloaded(stack: Stack, tmp_path: Path) -> None:
+    code = (
+        "import os; os.mkdir('out/deep'); open('out/deep/b', 'wb').write(bytes(range(256)) * 8192)\nopen('out/ü', 'w')"
+    )
+    task_id = stack.submit("python", {"code": code})
+    assert stack.wait(task_id)["result"]["artifacts"] == [{"name": "deep/b", "size": 2 << 20}, {"name": "ü", "size": 0}]
+    done = stack.run("clawq", "artifacts", task_id, "--all", str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine" / "deep" / "b").read_bytes() == bytes(range(256)) * 8192
+    assert (tmp_path / "mine" / "ü").read_bytes() == b""
 
 
 def test_a_program_that_fails_says_how(stack: Stack) -> None:

@@ -37,6 +37,11 @@ def test_what_was_sent_can_be_read_in_any_order(basket: Basket) -> None:
     assert basket.full
     assert {a.name: a.content.read() for a in reversed(basket.artifacts())} == contents
     assert [a.size for a in basket.artifacts()] == [300_000, 256, 0]
+    first, second = basket.artifacts()[:2]
+    first.content.seek(299_998)
+    second.content.seek(254)
+    assert (first.content.read(10), second.content.read(10)) == (b"xx", b"\xfe\xff")
+    assert (second.content.seek(-1, 2), second.content.tell(), second.content.read()) == (255, 255, b"\xff")
     assert basket.left() == ("link: it is not a regular file",)
 
 
