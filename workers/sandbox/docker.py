@@ -7,7 +7,6 @@ a profile that the warm pool keeps get a container that is started already.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping
 
 import docker
@@ -25,9 +24,6 @@ from workers.sandbox.spec import Callbacks, SandboxResult, SandboxSpec, Stop, Ve
 from workers.sandbox.starts import Starts
 from workers.sandbox.verdict import judge
 from workers.sandbox.warm import WarmPool
-
-#: Seconds an engine that is being stopped takes to go, after it has killed its containers.
-GOING_S = 1.0
 
 
 def connect(*, timeout_s: int = 60) -> docker.DockerClient:
@@ -154,10 +150,6 @@ class DockerSandbox:
         if not ending.started:
             complaint = container.complaint or state.get("Error") or f"exit code {state['ExitCode']}"
             raise LinkError(f"the supervisor did not start in {container.profile.image}: {complaint}.")
-        if not state["OOMKilled"]:
-            # An engine that is being stopped kills its containers first.
-            time.sleep(GOING_S)
-            self._api.ping()
         # It ran and was killed: no fault of the engine, and nothing that should buy the program a retry.
         number = state["ExitCode"] - 128 if state["ExitCode"] > 128 else 9
         return heard.result(judge(ending.silenced(signal=number), spec.limits, oom=state["OOMKilled"]), **place)
