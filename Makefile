@@ -4,10 +4,10 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test chaos soak guards check bench lock clean
+.PHONY: help install demo up down test chaos soak guards check bench bench-sandboxes lock clean
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make the environment in .venv (once, and again when requirements change)
 
@@ -44,8 +44,12 @@ check: install ## Check format, lint, types and the direction of imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: install ## Measure throughput and latency beside plain Celery
+bench: install ## Measure throughput and latency beside plain Celery, then sandboxes
 	$(VENV)/bin/python -m benchmarks.throughput
+	$(VENV)/bin/python -m benchmarks.sandboxes
+
+bench-sandboxes: install ## Measure sandboxes alone, beside containers that are started by hand (needs an engine)
+	$(VENV)/bin/python -m benchmarks.sandboxes
 
 lock: install ## Pin what the environment resolves to now
 	$(VENV)/bin/pip-compile --quiet --upgrade --extra=check --extra=test --no-emit-find-links --no-emit-index-url \

@@ -34,10 +34,15 @@ class Stack:
     database_url: str
     redis_url: str
     pids: dict[str, int]
+    env: dict[str, str]
 
     def client(self) -> Client:
         """A client with the first key."""
         return Client(self.api_url, self.api_key)
+
+    def run(self, *argv: str) -> str:
+        """What one of the environment's programs prints, which must succeed."""
+        return _run(self.env, *argv)
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows that a query returns."""
@@ -47,25 +52,25 @@ class Stack:
 
 
 @contextmanager
-def stack() -> Iterator[Stack]:
-    """A stack in a temporary home, stopped and removed at the end."""
+def stack(**settings: str) -> Iterator[Stack]:
+    """A stack in a temporary home with these settings, stopped and removed at the end."""
     ours = ("CLAWQ_", "DATABASE", "REDIS")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with tempfile.TemporaryDirectory(prefix="clawq-bench-") as home:
-        env = {**clean, "CLAWQ_HOME": home, "CLAWQ_API_PORT": "0", "LOG_LEVEL": "WARNING"}
-
-        def clawq(*argv: str) -> str:
-            command = [PROGRAMS / "clawq", *argv]
-            return subprocess.run(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-
-        told = json.loads(clawq("up", "--background", "--json"))
+        env = {**clean, "CLAWQ_HOME": home, "CLAWQ_API_PORT": "0", "LOG_LEVEL": "WARNING", **settings}
+        told = json.loads(_run(env, "clawq", "up", "--background", "--json"))
         try:
             written = dict(line.split("=", 1) for line in (Path(home) / "stack.env").read_text().splitlines())
             urls = {name: written[name].strip("'") for name in ("DATABASE_URL", "REDIS_URL")}
-            pids = {p["role"]: p["pid"] for p in json.loads(clawq("status", "--json"))["processes"]}
-            yield Stack(told["api_url"], told["api_key"], urls["DATABASE_URL"], urls["REDIS_URL"], pids)
+            pids = {p["role"]: p["pid"] for p in json.loads(_run(env, "clawq", "status", "--json"))["processes"]}
+            yield Stack(told["api_url"], told["api_key"], urls["DATABASE_URL"], urls["REDIS_URL"], pids, env)
         finally:
-            clawq("down")
+            _run(env, "clawq", "down")
+
+
+def _run(env: dict[str, str], *argv: str) -> str:
+    command = [PROGRAMS / argv[0], *argv[1:]]
+    return subprocess.run(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 @contextmanager
