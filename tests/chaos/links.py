@@ -1,11 +1,12 @@
-"""Links: TCP proxies that stand between one process and one engine, and can break in every way a network does."""
+"""Links: proxies that stand between one process and one engine, and can break in every way a network does."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 from app.local import ports
@@ -50,15 +51,20 @@ class Connection:
 class Link:
     """A listening port whose connections go on to an engine. Its methods are called from the tests' thread."""
 
-    def __init__(self, loop: Loop, target_port: int) -> None:
+    def __init__(self, loop: Loop, target: int | str) -> None:
+        """`target`: a port on the loopback address."""
         self._loop = loop
-        self._target_port = target_port
+        self._target = target
         self._connections: set[Connection] = set()
         self._paused = False
         self._trap: tuple[tuple[bytes, ...], bool] | None = None
         self._sprung = threading.Event()
-        self._server = loop.run(asyncio.start_server(self._serve, ports.LOOPBACK, 0))
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._server = loop.run(self._listen())
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.sockets[0].getsockname()[1])
 
     def pause(self) -> None:
         """Nothing arrives any more and nobody is told: a cable that was pulled."""
@@ -97,6 +103,13 @@ class Link:
         self.cut()
         self._loop.loop.call_soon_threadsafe(self._server.close)
 
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, ports.LOOPBACK, 0)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the engine. Raises OSError."""
+        return await asyncio.open_connection(ports.LOOPBACK, self._target)
+
     async def _set_paused(self, paused: bool) -> None:
         self._paused = paused
         for connection in self._connections:
@@ -111,7 +124,7 @@ class Link:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            answers, server = await asyncio.open_connection(ports.LOOPBACK, self._target_port)
+            answers, server = await self._reach()
         except OSError:
             writer.transport.abort()
             return
@@ -164,6 +177,33 @@ class Link:
                 await client.drain()
             await connection.is_open.wait()
         client.close()
+
+
+class SocketLink(Link):
+    """The same between Unix sockets; the engine behind it can also be gone."""
+
+    def __init__(self, loop: Loop, target: str, path: Path) -> None:
+        self.path = path
+        self._gone = False
+        super().__init__(loop, target)
+
+    @contextlib.contextmanager
+    def gone(self) -> Iterator[None]:
+        """For the length of the block, nobody answers any more, and all connections are broken."""
+        self._gone = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self._gone = False
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_unix_server(self._serve, self.path)
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._gone:
+            raise ConnectionRefusedError
+        return await asyncio.open_unix_connection(str(self._target))
 
 
 async def _cancel_all() -> None:
