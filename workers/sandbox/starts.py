@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,32 +15,37 @@ LOOK_S = 0.1
 
 
 class Starts:
-    """Turns to start a container: those that a task waits for come before those kept in reserve, one at a time."""
+    """Turns to start a container: those that a task waits for, first come first served, then those kept in reserve."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._running = self._waiting = 0
+        self._running = 0
+        #: A ticket for each task that waits for its turn.
+        self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
     def for_task(self, given_up: Callable[[], bool]) -> Iterator[None]:
         """A turn for a task. Raises TimeoutError if `given_up()` comes true first."""
+        ticket = object()
         with self._changed:
-            self._waiting += 1
+            self._waiting.append(ticket)
             try:
-                while self._running >= self._most:
+                while self._running >= self._most or self._waiting[0] is not ticket:
                     if given_up():
                         raise TimeoutError
                     self._changed.wait(LOOK_S)
             finally:
-                self._waiting -= 1
+                self._waiting.remove(ticket)
+                # Another is at the head of the line now.
+                self._changed.notify_all()
             self._running += 1
         with self._turn():
             yield
 
     @contextmanager
     def for_reserve(self, given_up: Callable[[], bool]) -> Iterator[None]:
-        """A turn for a container that nobody waits for. Raises TimeoutError if `given_up()` comes true first."""
+        """A turn for a container that nobody waits for, alone. Raises TimeoutError if `given_up()` comes true first."""
         with self._changed:
             while self._waiting or self._running:
                 if given_up():
