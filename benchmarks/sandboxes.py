@@ -34,7 +34,8 @@ PARALLEL = (2, 3, 4, 5)
 _USUAL_SLOTS = 8
 _TASK = {"task_type": "python", "payload": {"code": CODE}}
 #: Says a word, so that one can see that it runs, and stays.
-_STAYER = {"task_type": "python", "payload": {"code": "import time\nprint('here')\ntime.sleep(50)"}}
+_STAY = "import time\nprint('here')\ntime.sleep(100)"
+_STAYER = {"task_type": "python", "payload": {"code": _STAY, "limits": {"wall_s": 120}}}
 _TALKER = {"task_type": "python", "payload": {"code": "for n in range(200): print('some output', n)"}}
 
 
@@ -164,12 +165,13 @@ def weights(where: Stack, pool: Pool) -> dict[str, float]:
         burst(where, [_TALKER] * more)
         pool.settle()
         found[name] = pool.rss_mb()
-    client = where.client()
-    posted = client.call("POST", "/api/v1/tasks/batch", {"tasks": [_STAYER] * SLOTS})
+    posted = where.client().call("POST", "/api/v1/tasks/batch", {"tasks": [_STAYER] * SLOTS})
     ids = ", ".join(f"'{item['id']}'" for item in posted["items"])
     here = f"SELECT count(DISTINCT task_id) FROM events WHERE kind = 'log' AND task_id IN ({ids})"  # noqa: S608
     until(lambda: where.sql(here) == [(SLOTS,)])
     found["running"] = pool.rss_mb()
+    # The other connection may have been idle for too long.
+    client = where.client()
     for item in posted["items"]:
         client.call("POST", f"/api/v1/tasks/{item['id']}/cancel", {})
     until(all_ended(where.database_url))
