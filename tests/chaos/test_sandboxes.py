@@ -87,6 +87,11 @@ def without_image(engine: docker.DockerClient) -> Iterator[None]:
         engine.images.get(Settings().sandbox_image).tag(IMAGE)
 
 
+def await_removals(tasks: Tasks) -> None:
+    """Wait until only the reserve is left, of which there are four."""
+    eventually(lambda: not tasks.inside.containers() and len(tasks.inside.labelled()) == 4, timeout=90)
+
+
 def test_a_worker_killed_with_all_its_sandboxes_full_costs_each_task_an_attempt(stack: Stack, tasks: Tasks) -> None:
     (old,) = {c["Labels"][INSTANCE] for c in eventually(tasks.inside.labelled, timeout=60)}
     pid = stack.pid("execution")
@@ -112,6 +117,9 @@ def test_programs_outlive_an_engine_that_is_away_for_a_moment(tasks: Tasks, link
     assert tasks.settle() == {"succeeded": 2}
     assert tasks.row(warm).attempt == 2
     assert {tasks.row(task_id).result["sandbox"] for task_id in (warm, cold)} == {"docker"}
+    (first, _) = tasks.inside.sql("SELECT error FROM attempts WHERE task_id = %(id)s ORDER BY attempt", id=warm)
+    assert first.error.startswith("The container engine failed")
+    await_removals(tasks)
 
 
 def test_tasks_fail_in_words_and_run_nowhere_while_the_engine_is_away(tasks: Tasks, link: SocketLink) -> None:
@@ -127,6 +135,7 @@ def test_tasks_fail_in_words_and_run_nowhere_while_the_engine_is_away(tasks: Tas
     again = tasks.program(0)
     assert tasks.settle() == {"failed": 6, "succeeded": 1}
     assert tasks.row(again).attempt == 1
+    await_removals(tasks)
 
 
 def test_a_missing_image_is_named_and_its_return_noticed(tasks: Tasks, engine: docker.DockerClient) -> None:
