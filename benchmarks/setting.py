@@ -96,13 +96,13 @@ def other_database(redis_url: str, number: int) -> str:
     return urlunsplit(urlsplit(redis_url)._replace(path=f"/{number}"))
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 120) -> None:
-    """Wait for a condition, looking every 5 ms."""
+def until(condition: Callable[[], bool], timeout_s: float = 120, *, every_s: float = 0.005) -> None:
+    """Wait for a condition, looking that often."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s} s")
-        time.sleep(0.005)
+        time.sleep(every_s)
 
 
 def all_ended(database_url: str) -> Callable[[], bool]:

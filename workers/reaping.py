@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import cache
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -44,6 +45,15 @@ class Reaping:
 
 def _orphans() -> Callable[[str, str], bool]:
     """Tells what nobody owns: its worker sends no heartbeat, and no attempt is open that runs in it."""
-    with statements() as db:
-        alive, in_use = agents.instances(db), open_containers(db)
-    return lambda instance, container_id: instance not in alive and container_id not in in_use
+
+    @cache
+    def known() -> tuple[set[str], set[str]]:
+        with statements() as db:
+            return agents.instances(db), open_containers(db)
+
+    def is_orphan(instance: str, container_id: str) -> bool:
+        # First asked when containers have been listed: who made one of those had registered by then.
+        alive, in_use = known()
+        return instance not in alive and container_id not in in_use
+
+    return is_orphan

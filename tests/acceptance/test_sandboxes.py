@@ -118,7 +118,7 @@ def test_a_cancelled_task_leaves_no_container(wide: Stack, inside: Inside) -> No
         wide.post(f"/tasks/{task_id}/cancel", {})
     for task_id in ids:
         wide.wait(task_id, "cancelled")
-    assert not {row.container_id for row in used} & {c["Id"] for c in inside.labelled()}
+    assert not {row.container_id for row in used} & inside.containers().keys()
     for row in inside.sql("SELECT completed_at - cancel_requested_at AS took FROM tasks WHERE id = ANY(%(i)s)", i=ids):
         assert row.took < timedelta(seconds=5)
 
@@ -142,7 +142,7 @@ def test_a_worker_does_not_grow_with_what_it_has_run(wide: Stack, inside: Inside
     results(inside, batch(wide, TALKER, 300))
     await_reserve(wide)
     assert rss(wide) <= 1.05 * before
-    eventually(lambda: len(inside.labelled()) == WARM, timeout=30)
+    eventually(lambda: len(inside.containers()) == WARM, timeout=30)
 
 
 @pytest.mark.parametrize("count", [2, 16])
@@ -152,6 +152,6 @@ def test_down_leaves_no_container(tmp_path: Path, count: int) -> None:
         inside = Inside(stack.home)
         sleepers(stack, 60, 2)
         await_reserve(stack, count)
-        assert len(inside.labelled()) == count + 2
+        assert len(inside.containers()) == count + 2
         assert stack.run("clawq", "down").returncode == 0
-        assert inside.labelled() == []
+        assert not inside.containers()

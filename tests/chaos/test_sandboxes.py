@@ -21,7 +21,6 @@ from tests.chaos.tasks import Tasks
 from tests.chaos.test_workers import ONE_LOST
 from tests.conftest import missing
 from tests.support import eventually
-from workers.sandbox.profile import INSTANCE
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -89,11 +88,11 @@ def without_image(engine: docker.DockerClient) -> Iterator[None]:
 
 def await_removals(tasks: Tasks) -> None:
     """Wait until only the reserve is left, of which there are four."""
-    eventually(lambda: not tasks.inside.containers() and len(tasks.inside.labelled()) == 4, timeout=90)
+    eventually(lambda: not tasks.inside.orphans() and len(tasks.inside.containers()) == 4, timeout=90)
 
 
 def test_a_worker_killed_with_all_its_sandboxes_full_costs_each_task_an_attempt(stack: Stack, tasks: Tasks) -> None:
-    (old,) = {c["Labels"][INSTANCE] for c in eventually(tasks.inside.labelled, timeout=60)}
+    (old,) = set(eventually(tasks.inside.containers, timeout=60).values())
     pid = stack.pid("execution")
     assert pid
     ids = tasks.programs(8, 12)
@@ -104,7 +103,7 @@ def test_a_worker_killed_with_all_its_sandboxes_full_costs_each_task_an_attempt(
     assert tasks.settle(timeout=120) == {"succeeded": 8}
     assert [tasks.kinds(task_id) for task_id in ids] == [ONE_LOST] * 8
     # What is older than the kill is the killed worker's.
-    eventually(lambda: old not in {c["Labels"][INSTANCE] for c in tasks.inside.labelled()}, timeout=60)
+    eventually(lambda: old not in tasks.inside.containers().values(), timeout=60)
     (swept,) = tasks.inside.sql("SELECT now() AS at")
     assert swept.at - killed.at < timedelta(seconds=120)
 

@@ -20,8 +20,8 @@ class Starts:
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._running = 0
-        #: A ticket for each task that waits for its turn.
-        self._waiting: deque[object] = deque()
+        #: A ticket for each task that waits for its turn, in order.
+        self._line: deque[object] = deque()
         self._changed = threading.Condition()
 
     @contextmanager
@@ -29,14 +29,14 @@ class Starts:
         """A turn for a task. Raises TimeoutError if `given_up()` comes true first."""
         ticket = object()
         with self._changed:
-            self._waiting.append(ticket)
+            self._line.append(ticket)
             try:
-                while self._running >= self._most or self._waiting[0] is not ticket:
+                while self._running >= self._most or self._line[0] is not ticket:
                     if given_up():
                         raise TimeoutError
                     self._changed.wait(LOOK_S)
             finally:
-                self._waiting.remove(ticket)
+                self._line.remove(ticket)
                 # Another is at the head of the line now.
                 self._changed.notify_all()
             self._running += 1
@@ -47,7 +47,7 @@ class Starts:
     def for_reserve(self, given_up: Callable[[], bool]) -> Iterator[None]:
         """A turn for a container that nobody waits for, alone. Raises TimeoutError if `given_up()` comes true first."""
         with self._changed:
-            while self._waiting or self._running:
+            while self._line or self._running:
                 if given_up():
                     raise TimeoutError
                 self._changed.wait(LOOK_S)

@@ -171,7 +171,7 @@ def test_turns_are_bounded_and_tasks_come_before_the_reserve() -> None:
     others = [threading.Thread(target=reserve), threading.Thread(target=task, args=("second",))]
     for thread in others:
         thread.start()
-    eventually(lambda: starts._waiting == 1)
+    eventually(lambda: len(starts._line) == 1)
     assert order == ["first"]
     release.set()
     for thread in (first, *others):
@@ -188,4 +188,22 @@ def test_who_gives_up_leaves_the_line() -> None:
             pytest.fail("there was no turn")
     with starts.for_reserve(lambda: True):
         assert starts._running == 1
-    assert (starts._running, starts._waiting) == (0, 0)
+    assert (starts._running, len(starts._line)) == (0, 0)
+
+
+def test_tasks_have_their_turns_in_the_order_they_came() -> None:
+    starts, order = Starts(1), []
+    names = list(range(20))
+
+    def task(name: int) -> None:
+        with starts.for_task(lambda: False):
+            order.append(name)
+
+    threads = [threading.Thread(target=task, args=(name,)) for name in names]
+    with starts.for_task(lambda: False):
+        for name, thread in zip(names, threads, strict=True):
+            thread.start()
+            eventually(lambda name=name: len(starts._line) == name + 1)
+    for thread in threads:
+        thread.join(20)
+    assert order == names
