@@ -87,8 +87,9 @@ def without_image(engine: docker.DockerClient) -> Iterator[None]:
 
 
 def await_removals(tasks: Tasks) -> None:
-    """Wait until only the reserve is left, of which there are four."""
-    eventually(lambda: not tasks.inside.orphans() and len(tasks.inside.containers()) == 4, timeout=90)
+    """Wait until only the reserve is left."""
+    reserve = sum(Settings().sandbox_warm.values())
+    eventually(lambda: not tasks.inside.orphans() and len(tasks.inside.containers()) == reserve, timeout=90)
 
 
 def test_a_worker_killed_with_all_its_sandboxes_full_costs_each_task_an_attempt(stack: Stack, tasks: Tasks) -> None:

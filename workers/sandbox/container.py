@@ -22,14 +22,19 @@ ENGINE_ERRORS = (DockerException, requests.RequestException)
 class Container:
     """A started container whose supervisor waits for a job, or is about to."""
 
-    def __init__(self, api: Any, profile: Profile, labels: Mapping[str, str]) -> None:
-        """Create and start it. Raises one of ENGINE_ERRORS, or LinkError; then nothing is left of it."""
+    def __init__(self, api: Any, profile: Profile, labels: Mapping[str, str], held: set[str]) -> None:
+        """Create and start it; its id is among the `held` until it is removed, or was to be.
+
+        Raises one of ENGINE_ERRORS, or LinkError; then nothing is left of it, unless the engine went away meanwhile.
+        """
         self._api = api
+        self._held = held
         self.profile = profile
         self.born = time.monotonic()
         #: Whether it had been waiting when its run came.
         self.warm = False
         self.id: str = api.create_container(**options(api, profile, labels))["Id"]
+        held.add(self.id)
         try:
             stream = api.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             # Over a Unix socket this is a file around the socket, which its own close() would leave open.
@@ -76,6 +81,12 @@ class Container:
         if hasattr(self, "_stream"):
             self._stream.close()
             self._sock.close()
+        try:
+            self._remove()
+        finally:
+            self._held.discard(self.id)
+
+    def _remove(self) -> None:
         for last in (False, True):
             try:
                 self._api.remove_container(self.id, force=True, v=True)

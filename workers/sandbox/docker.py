@@ -56,6 +56,10 @@ class DockerSandbox:
         self._starts = Starts()
         self._removals = Removals()
         self._pool = WarmPool(self._start, self._removals.add, warm or {}, self._starts)
+        #: Ids of the containers that wait, run or are about to be removed.
+        self._held: set[str] = set()
+        #: Ids of ours that were not among them when the reaper last looked.
+        self._strays: set[str] = set()
 
     def open(self) -> None:
         """See `Sandbox.open`."""
@@ -80,14 +84,21 @@ class DockerSandbox:
 
     def reap(self, is_orphan: Callable[[str, str], bool]) -> list[str]:
         """See `Sandbox.reap`."""
-        ours = self._labels[INSTANCE]
+        strays = set()
+
+        def is_left(instance: str, container_id: str) -> bool:
+            if instance != self._labels[INSTANCE]:
+                return is_orphan(instance, container_id)
+            if container_id in self._held:
+                return False
+            # The engine was away when it should have removed it, or said that it made it. Seen once, it may be new.
+            strays.add(container_id)
+            return container_id in self._strays
+
         try:
-            return reap(
-                self._api,
-                self._labels[STACK],
-                self._labels[HOST],
-                lambda instance, container_id: instance != ours and is_orphan(instance, container_id),
-            )
+            removed = reap(self._api, self._labels[STACK], self._labels[HOST], is_left)
+            self._strays = strays
+            return removed
         except ENGINE_ERRORS as exc:
             raise OSError(f"the container engine failed: {exc}") from exc
 
@@ -110,7 +121,7 @@ class DockerSandbox:
             return self._pool.take(profile) or self._start(profile)
 
     def _start(self, profile: Profile) -> Container:
-        return Container(self._api, profile, self._labels)
+        return Container(self._api, profile, self._labels, self._held)
 
     def _use(
         self, container: Container, conversation: Conversation, spec: SandboxSpec, callbacks: Callbacks

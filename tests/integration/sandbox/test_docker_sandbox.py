@@ -178,3 +178,29 @@ def test_a_stop_is_heard_while_a_run_waits_for_its_turn_to_start(client: docker.
         result = run_in(sandbox, "print('ran')", stop=stop)
     assert (result.verdict, result.stdout) == (Verdict.CANCELLED, "")
     assert ours(client) == []
+
+
+def test_what_the_engine_did_not_remove_when_asked_is_reaped_and_nothing_that_runs_is(
+    client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = in_docker(client)
+    stop = threading.Event()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise docker.errors.DockerException("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(client.api, "remove_container", refuse)
+        assert run_in(sandbox, "print(1)").verdict is Verdict.OK
+        until(lambda: not sandbox._held)
+    (left,) = (container["Id"] for container in ours(client))
+    runs = threading.Thread(target=run_in, args=(sandbox, "import time\ntime.sleep(60)"), kwargs={"stop": stop})
+    runs.start()
+    until(lambda: len(ours(client)) == 2 and len(sandbox._held) == 1)
+    assert sandbox.reap(lambda *_: True) == []
+    assert sandbox.reap(lambda *_: True) == [left]
+    assert sandbox.reap(lambda *_: True) == []
+    assert len(ours(client)) == 1
+    stop.set()
+    runs.join(20)
+    until(lambda: ours(client) == [])
