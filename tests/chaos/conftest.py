@@ -60,7 +60,7 @@ def rig(_rig: Rig) -> Iterator[Rig]:
 def tasks(rig: Rig) -> Iterator[Tasks]:
     """No tasks yet. A scenario ends with `tasks.settle()`."""
     made = Tasks(rig.api_url, rig.api_key, rig.home.path)
-    made.inside.sql("TRUNCATE tasks, edges, attempts, events, idempotency")
+    made.empty()
     yield made
     made.close()
 

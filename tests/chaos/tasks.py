@@ -79,6 +79,10 @@ class Tasks:
         """Forget about it."""
         self._pool.shutdown()
 
+    def empty(self) -> None:
+        """Forget all tasks there have been."""
+        self.inside.sql("TRUNCATE tasks, edges, attempts, events, idempotency, artifacts")
+
     # Posting
 
     def try_to_post(self, key: str, task_type: str = "echo", *, repeatable: bool = True, **fields: Any) -> Answer:

@@ -27,7 +27,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def tasks(stack: Stack) -> Iterator[Tasks]:
     made = Tasks(stack.api_url, stack.api_key, stack.home, patient=True)
-    made.inside.sql("TRUNCATE tasks, edges, attempts, events, idempotency")
+    made.empty()
     eventually(lambda: stack.run("clawq", "status").returncode == 0, timeout=120)
     yield made
     made.close()

@@ -67,7 +67,7 @@ def stack(link: SocketLink, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def tasks(stack: Stack) -> Iterator[Tasks]:
     made = Tasks(stack.api_url, stack.api_key, stack.home)
-    made.inside.sql("TRUNCATE tasks, edges, attempts, events, idempotency")
+    made.empty()
     yield made
     made.close()
 
