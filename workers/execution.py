@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app import metrics
-from app.db import statements
+from app.db import single
 from app.errors import Invalid
 from app.programs import Language
 from app.settings import settings
@@ -36,7 +36,7 @@ def run_code(hold: Hold, sandbox: Sandbox) -> Outcome:
     reports = Reports(claim, most_chars=spec.limits.output_kb * 1024)
 
     def started(container_id: str) -> None:
-        with statements() as db:
+        with single() as db:
             if not record_container(db, claim.id, claim.attempt, container_id):
                 hold.stop("lost")
 

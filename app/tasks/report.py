@@ -6,13 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import text
-
 from app import publisher
 from app.db import Db
+from app.prepared import prepared
 from schema.tasks import EventKind
 
-_REPORT = text(
+# Nothing is decided by these: the disk may have them a moment later.
+_SOON = "SET LOCAL synchronous_commit = off;"
+_REPORT = prepared(
+    "report",
     """
     WITH u AS (
         UPDATE tasks SET last_seq = last_seq + cardinality(CAST(:kinds AS text[])),
@@ -24,14 +26,17 @@ _REPORT = text(
     SELECT u.id, u.seq + n.place, n.kind, u.round, u.attempt, n.data::jsonb
     FROM u, unnest(CAST(:kinds AS text[]), CAST(:data AS text[])) WITH ORDINALITY AS n (kind, data, place)
     RETURNING task_id
-    """
+    """,
+    before=_SOON,
 )
-_CONTAINER = text(
+_CONTAINER = prepared(
+    "container",
     """
     UPDATE attempts a SET container_id = :container_id FROM tasks t
     WHERE a.task_id = :id AND a.attempt = :attempt
       AND t.id = a.task_id AND t.attempt = a.attempt AND t.status = 'running' RETURNING a.task_id
-    """
+    """,
+    before=_SOON,
 )
 
 

@@ -6,7 +6,7 @@ This file is sent into the sandbox as source: standard library only, Python 3.8 
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
 import ctypes
 import os
@@ -70,7 +70,7 @@ def write_files(job: dict[str, Any], workspace: str) -> None:
             path = os.path.join(workspace, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
-                file.write(base64.b64decode(content))
+                file.write(binascii.a2b_base64(content))
     except OSError as exc:
         raise Refused(f"the code and files cannot be written: {exc.strerror}") from None
 

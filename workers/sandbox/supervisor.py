@@ -6,7 +6,7 @@ non-dumpable and without capabilities, it cannot be killed, traced or written to
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
 import json
 import os
@@ -37,7 +37,7 @@ class Supervision:
 
     def __init__(self, job: dict[str, Any], program: Program, meter: Meter, inbox: Unpacker) -> None:
         self._job, self._program, self._meter, self._inbox = job, program, meter, inbox
-        self._stdin = memoryview(base64.b64decode(job["stdin"]))
+        self._stdin = memoryview(binascii.a2b_base64(job["stdin"]))
         self._line = b""
         self._progress: dict[str, Any] | None = None
         self._bytes_out = 0
