@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import psutil
 
@@ -30,5 +31,9 @@ def _cpu_s(pid: int) -> float:
     process = psutil.Process(pid)
     times = process.cpu_times()
     # A server's own children that have ended count too: Postgres has a process for each connection.
-    ended = times.children_user + times.children_system
-    return ended + sum(t.user + t.system for t in (times, *(c.cpu_times() for c in process.children(recursive=True))))
+    total = float(times.children_user + times.children_system)
+    for each in (process, *process.children(recursive=True)):
+        # One that goes while we look is counted with those that have ended, the next time.
+        with suppress(psutil.NoSuchProcess):
+            total += sum(each.cpu_times()[:2])
+    return total
