@@ -30,8 +30,9 @@ from workers.sandbox.verdict import Cause, Ending, Judgement, limits_hit
 
 #: Seconds between looks at the stop flag.
 LOOK_S = 0.1
-#: Seconds a supervisor gets to report after it was told to kill the program; then the sandbox is destroyed.
-GRACE_S = 0.5
+#: Seconds a supervisor, beside whose program it gets little CPU, has to report after it was told to kill that; then the
+#: sandbox is destroyed, and with it the artifacts.
+GRACE_S = 3.0
 #: Seconds from the start of a sandbox to the start of its program.
 BOOT_S = 30.0
 #: Seconds to hand over the job.
