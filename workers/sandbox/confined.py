@@ -88,6 +88,10 @@ class ConfinedProgram(Program):
         self._pidfd = os.pidfd_open(process.pid)
 
     def poll(self) -> tuple[int | None, int | None] | None:
+        # Orphans are children of ours, and count against the program's pids until they are reaped.
+        for pid in set(_children(os.getpid())) - {self.pid}:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         if not select.select([self._pidfd], [], [], 0)[0]:
             return None
         result = self._process.wait()
@@ -163,6 +167,8 @@ def launch(job: dict[str, Any], root: str) -> ConfinedProgram:
     os.mkfifo(pipe)
     progress = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     _bound(job["limits"])
+    # Python ignores it, and what is ignored stays so in the program.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     sandbox = sandlock.Sandbox(
         fs_readable=[path for path in (*READABLE, *job["readable"]) if os.path.exists(path)],
         fs_writable=[workspace, temporary, pipes, "/dev/null"],

@@ -30,8 +30,9 @@ from workers.sandbox.verdict import Cause, Ending, Judgement, limits_hit
 
 #: Seconds between looks at the stop flag.
 LOOK_S = 0.1
-#: Seconds a supervisor gets to report after it was told to kill the program; then the sandbox is destroyed.
-GRACE_S = 0.3
+#: Seconds a supervisor, beside whose program it gets little CPU, has to report after it was told to kill that; then the
+#: sandbox is destroyed, and with it the artifacts. Nobody waits for those of a cancelled run.
+GRACE_S = {"timeout": 3.0, "cancelled": 0.3}
 #: Seconds from the start of a sandbox to the start of its program.
 BOOT_S = 30.0
 #: Seconds to hand over the job.
@@ -175,7 +176,7 @@ class Conversation:
                 raise LinkError(f"The sandbox did not start the program within {BOOT_S:.0f} s.")
             self._cause = "timeout"
         if self._cause:
-            self._deadline = time.monotonic() + GRACE_S
+            self._deadline = time.monotonic() + GRACE_S[self._cause]
             link.send(pack(KILL))
 
     def _hear(self, kind: bytes, payload: bytes) -> None:

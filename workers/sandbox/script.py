@@ -2,6 +2,11 @@
 
 That saves the start of an interpreter, and what `preload` has imported. The fork keeps nothing of the supervisor: its
 descriptors are closed, and it has learned no secret.
+
+What a script can see of it: three frames below its own; the modules that are imported already; in /proc/self the
+command line and first environment of the supervisor; that modules other than its own are not dismantled at the end;
+and, where the image sets no locale, sys.flags.utf8_mode. A NUL in the source is an error, and failing to flush
+standard output at the very end is none.
 This file is sent into the sandbox as source: standard library only, Python 3.8 and later.
 """
 
@@ -13,13 +18,21 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import importlib.machinery
 import io
 import os
 import signal
 import sys
 import threading
 import types
+import weakref
 from typing import Any, NoReturn
+
+#: What ends a script is not for the script to replace.
+_call_at_exit, _exit, _kill, _own_pid = atexit._run_exitfuncs, ctypes.PyDLL(None).exit, os.kill, os.getpid
+_signal = signal.signal
+#: The exit code of an interpreter that ends itself by SIGINT.
+_INTERRUPTED = 130 << 8
 
 #: Imported while a sandbox waits for its job: what scripts use most, at 3 MB together.
 PRELOADED = (
@@ -61,7 +74,8 @@ def run_script(path: str, args: list[str], environ: dict[str, str]) -> NoReturn:
     sys.orig_argv = [sys.executable, *sys.argv]
     sys.path.insert(0, os.path.dirname(path))
     main = types.ModuleType("__main__")
-    main.__dict__.update(__file__=path, __builtins__=builtins, __cached__=None)
+    loader = importlib.machinery.SourceFileLoader("__main__", path)
+    main.__dict__.update(__annotations__={}, __builtins__=builtins, __cached__=None, __file__=path, __loader__=loader)
     sys.modules["__main__"] = main
     code = 0
     try:
@@ -72,29 +86,33 @@ def run_script(path: str, args: list[str], environ: dict[str, str]) -> NoReturn:
         code = _exit_code(exc.code)
     except BaseException as exc:  # noqa: BLE001
         code = _show(exc)
+    del main, loader
     _end(code, os.path.dirname(path))
 
 
 def _exit_code(code: Any) -> int:
     if code is None or isinstance(code, int):
-        return (code or 0) & 0xFF
+        # As C takes a number that it has no room for.
+        return (code or 0) & 0xFF if -(1 << 63) <= (code or 0) < 1 << 63 else 0xFF
     sys.stderr.write(f"{code}\n")
     return 1
 
 
 def _show(exc: BaseException) -> int:
-    """Have the hook print the traceback, without the frame of ours; returns the exit code."""
+    """Have the hook print the traceback, without the frame of ours; returns the exit code, _INTERRUPTED among them."""
     exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
     try:
         sys.excepthook(type(exc), exc, exc.__traceback__)
     except SystemExit as again:
         return _exit_code(again.code)
-    except BaseException:  # noqa: BLE001
+    except BaseException as again:  # noqa: BLE001
+        again.__traceback__ = again.__traceback__ and again.__traceback__.tb_next
+        again.__context__ = None
+        sys.stderr.write("Error in sys.excepthook:\n")
+        sys.__excepthook__(type(again), again, again.__traceback__)
+        sys.stderr.write("\nOriginal exception was:\n")
         sys.__excepthook__(type(exc), exc, exc.__traceback__)
-    if isinstance(exc, KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    return 1
+    return _INTERRUPTED if isinstance(exc, KeyboardInterrupt) else 1
 
 
 def _end(code: int, workspace: str) -> NoReturn:
@@ -104,33 +122,50 @@ def _end(code: int, workspace: str) -> NoReturn:
     """
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    for module in list(sys.modules.values()):
-        if (getattr(module, "__file__", None) or "").startswith(workspace):
-            # Files that it left open are flushed, its finalizers run.
-            vars(module).clear()
-    gc.collect()
+    _call_at_exit()
+    _dismantle(workspace)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+    if code == _INTERRUPTED:
+        _signal(signal.SIGINT, signal.SIG_DFL)
+        _kill(_own_pid(), signal.SIGINT)
     # With the interpreter's lock held, so that no daemon thread runs any more; C's own buffers are flushed.
-    ctypes.PyDLL(None).exit(code)
+    _exit(code)
     os._exit(code)
+
+
+def _dismantle(workspace: str) -> None:
+    """Let go of the script's own modules: files that it left open are flushed, its finalizers run."""
+    own = [
+        name
+        for name, module in list(sys.modules.items())
+        if name == "__main__" or str(getattr(module, "__file__", None) or "").startswith(workspace)
+    ]
+    modules = [weakref.ref(module) for module in map(sys.modules.pop, own) if isinstance(module, types.ModuleType)]
+    # In a ring of objects a file may be closed before what would be written to it is known.
+    for thing in gc.get_objects():
+        if issubclass(type(thing), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
+            with contextlib.suppress(BaseException):
+                thing.flush()
+    # What nobody else knows goes at once, with its finalizers still finding all they name.
+    gc.collect()
+    for module in filter(None, (reference() for reference in modules)):
+        for name in [name for name in vars(module) if name != "__builtins__"]:
+            vars(module)[name] = None
+    gc.collect()
 
 
 def _open_standard_streams() -> None:
     """As `python3 -u` does: what is written shows at once."""
-    stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-    streams = {
-        "stdin": stdin,
-        "stdout": _unbuffered(1, "surrogateescape"),
-        "stderr": _unbuffered(2, "backslashreplace"),
-    }
-    for name, stream in streams.items():
+    for fd, name, mode, errors in (
+        (0, "stdin", "r", "surrogateescape"),
+        (1, "stdout", "w", "surrogateescape"),
+        (2, "stderr", "w", "backslashreplace"),
+    ):
+        buffer: Any = open(fd, f"{mode}b", buffering=-1 if mode == "r" else 0, closefd=False)  # noqa: SIM115
+        getattr(buffer, "raw", buffer).name = f"<{name}>"
+        stream: Any = io.TextIOWrapper(buffer, encoding="utf-8", errors=errors, newline="\n", write_through=True)
+        stream.mode = mode
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-
-
-def _unbuffered(fd: int, errors: str) -> Any:
-    raw = open(fd, "wb", buffering=0, closefd=False)  # noqa: SIM115
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)

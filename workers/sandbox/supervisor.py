@@ -162,7 +162,8 @@ def parse_progress(line: bytes) -> dict[str, Any] | None:
     if not 0 < len(line) <= PROGRESS_LINE:
         return None
     try:
-        value = json.loads(line)
+        # As text: json would look for other encodings, which a supervisor that may read nothing cannot load.
+        value = json.loads(line.decode())
     except (ValueError, RecursionError):
         return None
     percent = value.get("progress") if isinstance(value, dict) else None
