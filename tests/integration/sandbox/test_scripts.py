@@ -220,4 +220,4 @@ def _plain(value: object) -> str:
 def _end(sandbox: Sandbox, *args: Any, **options: Any) -> tuple[SandboxResult, dict[str, bytes]]:
     """The result of a run and the contents of its artifacts."""
     with closing(run_in(sandbox, *args, **options)) as result:
-        return result, {artifact.name: artifact.read() for artifact in result.artifacts}
+        return result, {artifact.name: artifact.content.read() for artifact in result.artifacts}

@@ -83,7 +83,7 @@ class Outcome:
         wanted = {**vars(self), "artifacts": self._sizes(found["artifacts"])}
         for artifact in result.artifacts:
             content = self.artifacts.get(artifact.name)
-            if isinstance(content, bytes) and artifact.read() != content:
+            if isinstance(content, bytes) and artifact.content.read() != content:
                 found["artifacts"] = f"{artifact.name} has other contents"
         return [
             f"{name}: {_shown(value)}, not {_shown(wanted[name])}"

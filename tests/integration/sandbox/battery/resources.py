@@ -217,6 +217,7 @@ RESOURCES = (
             limits_hit=("file_mb",),
             left=("sparse: it is larger than 8388608 bytes",),
         ),
+        file_mb=64,
     ),
     program(
         "a file past its limit, in a shell",
