@@ -6,15 +6,13 @@ This file is sent into the sandbox as source: standard library only, Python 3.8 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import stat
-import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from workers.sandbox.frames import CHUNK, DONE, FILE
+from workers.sandbox.lean import suppress, to_json
 
 #: Directories below out that are looked into, one in the other.
 DEPTH = 8
@@ -44,7 +42,7 @@ class Collection:
             self._collect(out, "", DEPTH)
         except OSError as exc:
             self._leave("out", str(exc.strerror))
-        self._send(DONE, json.dumps({"left": self._left}).encode())
+        self._send(DONE, to_json({"left": self._left}).encode())
 
     def _collect(self, directory: str, prefix: str, depth: int) -> None:
         for name in sorted(os.listdir(os.fsencode(directory))):
@@ -82,7 +80,7 @@ class Collection:
         with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
             self._files += 1
             self._bytes += size
-            self._send(FILE, json.dumps({"name": name, "size": size}).encode())
+            self._send(FILE, to_json({"name": name, "size": size}).encode())
             for chunk in _chunks(file, size):
                 self._send(CHUNK, chunk)
 
@@ -101,6 +99,9 @@ def _checked(name: bytes) -> str:
         text = name.decode()
     except UnicodeDecodeError:
         raise _Unwanted("its name is not UTF-8") from None
+    # Most runs have none to look at.
+    import unicodedata
+
     if any(character in BIDI or unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
         raise _Unwanted("its name has control characters")
     return text
@@ -110,7 +111,7 @@ def _open_up(directory: str) -> None:
     """Make a directory of ours readable, whatever its mode. Raises OSError if it is none."""
     if not stat.S_ISDIR(os.lstat(directory).st_mode):
         raise NotADirectoryError(0, "it is not a directory")
-    with contextlib.suppress(PermissionError):
+    with suppress(PermissionError):
         os.chmod(directory, 0o700)
 
 

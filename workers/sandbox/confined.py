@@ -230,6 +230,9 @@ def supervise(root: str) -> None:
     inbox = Unpacker()
     job = receive_job(inbox)
     # Before the drop: what runs us may lie where an unprivileged user cannot read.
+    import json  # noqa: F401
+    import unicodedata  # noqa: F401
+
     import sandlock  # noqa: F401
 
     directories = _directories(root)

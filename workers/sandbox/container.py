@@ -13,7 +13,7 @@ from docker.errors import DockerException, NotFound
 
 from workers.sandbox.conversation import BOOT_S, Link, LinkError
 from workers.sandbox.frames import MAX_ANSWER, READY, Unpacker
-from workers.sandbox.profile import SOURCE, Profile, options
+from workers.sandbox.profile import SUPERVISOR, Profile, options
 
 #: What the engine or the way to it may raise.
 ENGINE_ERRORS = (DockerException, requests.RequestException)
@@ -41,7 +41,7 @@ class Container:
             self._stream, self._sock = stream, getattr(stream, "_sock", stream)
             self._demultiplexer = Demultiplexer()
             self.link = Link(self._sock, self._demultiplexer.feed)
-            self.link.send(SOURCE)
+            self.link.send(SUPERVISOR)
             api.start(self.id)
         except BaseException:
             self.remove()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import marshal
 import math
 import re
 from typing import Any
@@ -16,7 +15,7 @@ from workers.sandbox.spec import SandboxSpec
 #: Less than this and not even an interpreter starts.
 LEAST = {"memory_mb": 16, "open_files": 16}
 
-#: Bytes of code, stdin and files; a frame carries them in base64.
+#: Bytes of code, stdin and files.
 MAX_INPUT = MAX_PAYLOAD // 2
 #: Bytes of arguments and environment; the kernel takes no single one longer than 128 KiB.
 MAX_WORDS = 120 << 10
@@ -26,28 +25,25 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
 def encode_job(spec: SandboxSpec, **extra: Any) -> bytes:
-    """The payload of a job frame."""
+    """The payload of a job frame: a dictionary as marshal writes it. Only ever sent towards the sandbox."""
     main = _MAIN[spec.language]
     files = dict(spec.files)
     if spec.code is not None:
         files[main] = spec.code.encode()
     job = {
         "main": main,
-        "argv": spec.argv,
-        "args": spec.args,
+        "argv": list(spec.argv or ()),
+        "args": list(spec.args),
         "env": dict(spec.env),
-        "stdin": _base64(spec.stdin.encode()),
-        "files": {name: _base64(content) for name, content in files.items()},
-        "limits": vars(spec.limits),
+        "stdin": spec.stdin.encode(),
+        "files": files,
+        "limits": dict(vars(spec.limits)),
         "artifacts": dict(BOUNDS),
         "output_cap": spec.limits.output_kb * 1024 * HARD_CAP_FACTOR,
         **extra,
     }
-    return json.dumps(job).encode()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    # Quicker to import than json, and takes bytes; a format that every Python 3 reads.
+    return marshal.dumps(job, 2)
 
 
 def problem(spec: SandboxSpec) -> str | None:

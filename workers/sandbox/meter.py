@@ -5,12 +5,13 @@ This file is sent into the sandbox as source: standard library only, Python 3.8 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-import signal
+from _signal import SIGXFSZ
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from workers.sandbox.lean import suppress
 
 _CGROUP = "/sys/fs/cgroup/"
 #: Files that are looked at when a program has ended.
@@ -40,7 +41,7 @@ class Meter:
         """Names of the limits that the program, dead by now of signal `number` or not, ran into."""
         self._look(limits)
         size = limits["file_mb"] << 20
-        if number == signal.SIGXFSZ or any(size <= found for found in _sizes(self._directories)):
+        if number == SIGXFSZ or any(size <= found for found in _sizes(self._directories)):
             self._hit.add("file_mb")
         if self.oom_killed():
             self._hit.add("memory_mb")
@@ -74,7 +75,7 @@ class Meter:
             self._hit.add("open_files")
 
     def _is_full(self, directory: str) -> bool:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             space = os.statvfs(directory)
             return space.f_bavail == 0 or space.f_favail == 0
         return False
@@ -97,7 +98,7 @@ def children_peak_bytes() -> int:
 
 def usage(pid: int) -> tuple[float, int]:
     """(CPU seconds with reaped children, resident bytes) of a process; zeros once it is gone."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    with suppress(OSError, ValueError, IndexError):
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()
         ticks = sum(int(field) for field in fields[11:15])
@@ -117,7 +118,7 @@ def _number(name: str, key: str | None = None) -> int | None:
 
 def _open_files(pid: int) -> int:
     """Descriptors that a process has open; 0 if it is gone."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         # Its size, since Linux 6.2.
         return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
     return 0
@@ -127,5 +128,5 @@ def _sizes(directories: Iterable[str]) -> Iterator[int]:
     """Bytes of the first files below `directories`."""
     names = ((base, name) for directory in directories for base, _, names in os.walk(directory) for name in names)
     for _, (base, name) in zip(range(FILES_SEEN), names):  # noqa: B905 - Python 3.8
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             yield os.lstat(os.path.join(base, name)).st_size

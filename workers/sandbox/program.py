@@ -6,15 +6,14 @@ This file is sent into the sandbox as source: standard library only, Python 3.8 
 
 from __future__ import annotations
 
-import binascii
-import contextlib
+import _signal as signal
 import ctypes
 import os
 import resource
-import signal
 import sys
 from typing import Any
 
+from workers.sandbox.lean import suppress
 from workers.sandbox.script import runs_here
 
 #: Where a program finds its progress pipe; also in its environment.
@@ -38,7 +37,7 @@ class Program:
     def poll(self) -> tuple[int | None, int | None] | None:
         """(exit code, signal) once it has ended. Reaps orphans on the way."""
         ended = None
-        with contextlib.suppress(ChildProcessError):
+        with suppress(ChildProcessError):
             pid, status = os.waitpid(-1, os.WNOHANG)
             while pid:
                 if pid == self.pid:
@@ -48,9 +47,9 @@ class Program:
 
     def kill_all(self) -> None:
         """Kill and reap every process but this one; as PID 1 that is all there are."""
-        with contextlib.suppress(ChildProcessError):
+        with suppress(ChildProcessError):
             while True:
-                with contextlib.suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)
                 os.waitpid(-1, 0)
 
@@ -70,7 +69,7 @@ def write_files(job: dict[str, Any], workspace: str) -> None:
             path = os.path.join(workspace, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
-                file.write(binascii.a2b_base64(content))
+                file.write(content)
     except OSError as exc:
         raise Refused(f"the code and files cannot be written: {exc.strerror}") from None
 
@@ -123,7 +122,7 @@ def _become(job: dict[str, Any], workspace: str, ends: list[int]) -> None:
         os.closerange(PROGRESS_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         # Only now, with the frame channel closed: a non-dumpable process may not write its own /proc files.
         set_dumpable(True)
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
         _limit(job["limits"])
         if os.getuid() == 0:

@@ -12,21 +12,19 @@ This file is sent into the sandbox as source: standard library only, Python 3.8 
 
 from __future__ import annotations
 
+import _signal as signal
 import atexit
 import builtins
-import contextlib
 import ctypes
 import gc
-import importlib
 import importlib.machinery
 import io
 import os
-import signal
 import sys
-import threading
-import types
-import weakref
+from _weakref import ref
 from typing import Any, NoReturn
+
+from workers.sandbox.lean import suppress
 
 #: What ends a script is not for the script to replace.
 _call_at_exit, _exit, _kill, _own_pid = atexit._run_exitfuncs, ctypes.PyDLL(None).exit, os.kill, os.getpid
@@ -35,20 +33,19 @@ _signal = signal.signal
 _INTERRUPTED = 130 << 8
 
 #: Imported while a sandbox waits for its job: what scripts use most, at 3 MB together.
-PRELOADED = (
-    *("argparse", "bisect", "collections", "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions"),
-    *("functools", "glob", "hashlib", "heapq", "io", "itertools", "logging", "math", "operator", "pathlib", "pickle"),
-    *("platform", "pprint", "queue", "random", "re", "shutil", "socket", "statistics", "string", "subprocess"),
-    *("tempfile", "textwrap", "threading", "time", "traceback", "types", "typing", "urllib.parse", "uuid", "zlib"),
-)
+PRELOADED = """
+    argparse base64 bisect collections contextlib copy csv dataclasses datetime decimal enum fractions functools glob hashlib
+    heapq io itertools json logging math operator pathlib pickle platform pprint queue random re shutil signal socket
+    statistics string subprocess tempfile textwrap threading time traceback types typing urllib.parse uuid weakref zlib
+"""
 #: Read by an interpreter, its C library or its loader at their start, so a fork would not heed them.
 START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_")
 
 
 def preload() -> None:
     """Import what scripts are likely to import. What the image's Python lacks is left out."""
-    for name in PRELOADED:
-        with contextlib.suppress(ImportError):
+    for name in PRELOADED.split():
+        with suppress(ImportError):
             importlib.import_module(name)
     # What lives now will live in every fork: never look at it again, so that its pages stay shared.
     gc.collect()
@@ -73,7 +70,7 @@ def run_script(path: str, args: list[str], environ: dict[str, str]) -> NoReturn:
     sys.argv = [path, *args]
     sys.orig_argv = [sys.executable, *sys.argv]
     sys.path.insert(0, os.path.dirname(path))
-    main = types.ModuleType("__main__")
+    main = type(sys)("__main__")
     loader = importlib.machinery.SourceFileLoader("__main__", path)
     main.__dict__.update(__annotations__={}, __builtins__=builtins, __cached__=None, __file__=path, __loader__=loader)
     sys.modules["__main__"] = main
@@ -120,12 +117,13 @@ def _end(code: int, workspace: str) -> NoReturn:
 
     To dismantle them takes longer than most scripts run.
     """
-    with contextlib.suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]
+    if "threading" in sys.modules:
+        with suppress(BaseException):
+            sys.modules["threading"]._shutdown()
     _call_at_exit()
     _dismantle(workspace)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             stream.flush()
     if code == _INTERRUPTED:
         _signal(signal.SIGINT, signal.SIG_DFL)
@@ -142,11 +140,11 @@ def _dismantle(workspace: str) -> None:
         for name, module in list(sys.modules.items())
         if name == "__main__" or str(getattr(module, "__file__", None) or "").startswith(workspace)
     ]
-    modules = [weakref.ref(module) for module in map(sys.modules.pop, own) if isinstance(module, types.ModuleType)]
+    modules = [ref(module) for module in map(sys.modules.pop, own) if isinstance(module, type(sys))]
     # In a ring of objects a file may be closed before what would be written to it is known.
     for thing in gc.get_objects():
         if issubclass(type(thing), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
-            with contextlib.suppress(BaseException):
+            with suppress(BaseException):
                 thing.flush()
     # What nobody else knows goes at once, with its finalizers still finding all they name.
     gc.collect()

@@ -7,7 +7,9 @@ import inspect
 from functools import cache
 from types import ModuleType
 
-from workers.sandbox import collect, frames, meter, program, script, supervisor
+from workers.sandbox import collect, frames, lean, meter, program, script, supervisor
+
+_LEFT_OUT = ("__future__", "workers.", "typing", "collections.abc")
 
 
 @cache
@@ -20,7 +22,7 @@ def bundle(*extra: ModuleType, path: str | None = None) -> str:
     lines = ["from __future__ import annotations"]
     if path is not None:
         lines.append(f"import sys; sys.path.append({path!r})")
-    for module in (frames, meter, script, program, collect, supervisor, *extra):
+    for module in (lean, frames, meter, script, program, collect, supervisor, *extra):
         lines += _without_some_imports(inspect.getsource(module))
     # What main() returns in a forked script is called here, with nothing of ours below it on the stack.
     return "\n".join([*lines, "then = main()", "if then: then()", ""])
@@ -30,6 +32,6 @@ def _without_some_imports(source: str) -> list[str]:
     """What comes from this bundle itself; and names of types, which nobody reads in there, but which take 10 ms."""
     lines = source.splitlines()
     for node in reversed(ast.parse(source).body):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("__future__", "workers.", "typing")):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_LEFT_OUT):
             del lines[node.lineno - 1 : node.end_lineno]
     return lines

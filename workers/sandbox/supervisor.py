@@ -6,13 +6,10 @@ non-dumpable and without capabilities, it cannot be killed, traced or written to
 
 from __future__ import annotations
 
-import binascii
-import contextlib
-import json
+import _signal as signal
+import marshal
 import os
 import select
-import selectors
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +17,7 @@ from typing import Any, NoReturn
 
 from workers.sandbox.collect import Collection
 from workers.sandbox.frames import END, JOB, KILL, PROGRESS, READY, STARTED, STDERR, STDOUT, Unpacker, pack
+from workers.sandbox.lean import suppress, to_json
 from workers.sandbox.meter import Meter, children_cpu_s
 from workers.sandbox.program import Program, Refused, environment, fork_program, set_dumpable, stand_apart, write_files
 from workers.sandbox.script import preload, run_script
@@ -37,29 +35,29 @@ class Supervision:
 
     def __init__(self, job: dict[str, Any], program: Program, meter: Meter, inbox: Unpacker) -> None:
         self._job, self._program, self._meter, self._inbox = job, program, meter, inbox
-        self._stdin = memoryview(binascii.a2b_base64(job["stdin"]))
+        self._stdin = memoryview(job["stdin"])
         self._line = b""
         self._progress: dict[str, Any] | None = None
         self._bytes_out = 0
         self._reason: str | None = None
         self._began = time.monotonic()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(0, selectors.EVENT_READ, self._on_channel)
-        self._selector.register(program.stdout, selectors.EVENT_READ, self._on_stdout)
-        self._selector.register(program.stderr, selectors.EVENT_READ, self._on_stderr)
-        self._selector.register(program.progress, selectors.EVENT_READ, self._on_progress)
-        self._selector.register(program.stdin, selectors.EVENT_WRITE, self._feed_stdin)
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[int], object]] = {}
+        self._await(0, self._on_channel)
+        self._await(program.stdout, self._on_stdout)
+        self._await(program.stderr, self._on_stderr)
+        self._await(program.progress, self._on_progress)
+        self._await(program.stdin, self._feed_stdin, select.POLLOUT)
         if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(OSError):
-                pidfd = os.pidfd_open(program.pid)
-                self._selector.register(pidfd, selectors.EVENT_READ, lambda fd: self._selector.unregister(fd))
+            with suppress(OSError):
+                self._await(os.pidfd_open(program.pid), self._forget)
 
     def run(self) -> None:
         ended = None
         next_look = 0.0
         while ended is None and self._reason is None:
-            for key, _ in self._selector.select(TICK_S):
-                key.data(key.fd)
+            for fd, _ in self._poll.poll(TICK_S * 1000):
+                self._handlers[fd](fd)
             ended = self._program.poll()
             if ended is None and time.monotonic() >= next_look:
                 self._reason = self._reason or self._meter.breach(self._job["limits"])
@@ -83,7 +81,15 @@ class Supervision:
             "peak_memory_bytes": self._meter.peak_bytes(),
         }
         # Before the artifacts: whatever they are like, how the program ended is known.
-        send(END, json.dumps(report).encode())
+        send(END, to_json(report).encode())
+
+    def _await(self, fd: int, handler: Callable[[int], object], event: int = select.POLLIN) -> None:
+        self._handlers[fd] = handler
+        self._poll.register(fd, event)
+
+    def _forget(self, fd: int) -> None:
+        del self._handlers[fd]
+        self._poll.unregister(fd)
 
     def _on_channel(self, fd: int) -> None:
         data = os.read(fd, READ_BYTES)
@@ -121,7 +127,7 @@ class Supervision:
     def _send_progress(self) -> None:
         """The latest report, at most once a tick however many there are."""
         if self._progress:
-            send(PROGRESS, json.dumps(self._progress).encode())
+            send(PROGRESS, to_json(self._progress).encode())
             self._progress = None
 
     def _read(self, fd: int) -> bytes:
@@ -130,7 +136,7 @@ class Supervision:
         except BlockingIOError:
             return b""
         if not data:
-            self._selector.unregister(fd)
+            self._forget(fd)
             os.close(fd)
         return data
 
@@ -142,7 +148,7 @@ class Supervision:
         except OSError:
             self._stdin = self._stdin[:0]
         if not self._stdin:
-            self._selector.unregister(fd)
+            self._forget(fd)
             os.close(fd)
 
     def _drain(self) -> None:
@@ -152,7 +158,7 @@ class Supervision:
             (self._program.stderr, self._on_stderr),
             (self._program.progress, self._on_progress),
         ):
-            while fd in self._selector.get_map() and read(fd):
+            while fd in self._handlers and read(fd):
                 pass
         self._send_progress()
 
@@ -161,6 +167,9 @@ def parse_progress(line: bytes) -> dict[str, Any] | None:
     """`{"progress": 0-100, "note"?}` from one line, or None if it is anything else."""
     if not 0 < len(line) <= PROGRESS_LINE:
         return None
+    # Here, since most programs report none.
+    import json
+
     try:
         # As text: json would look for other encodings, which a supervisor that may read nothing cannot load.
         value = json.loads(line.decode())
@@ -187,14 +196,14 @@ def receive_job(inbox: Unpacker) -> dict[str, Any]:
             os._exit(0)
         for kind, payload in inbox.feed(data):
             if kind == JOB:
-                job: dict[str, Any] = json.loads(payload)
+                job: dict[str, Any] = marshal.loads(payload)  # noqa: S302 - from the worker
                 return job
             os._exit(0)
 
 
 def refuse(sentence: str) -> None:
     """The last word about a job that cannot be set up."""
-    send(END, json.dumps({"reason": "refused", "detail": sentence}).encode())
+    send(END, to_json({"reason": "refused", "detail": sentence}).encode())
 
 
 def main() -> Callable[[], NoReturn] | None:
