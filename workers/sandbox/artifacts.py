@@ -42,7 +42,7 @@ class Basket:
             elif kind == DONE:
                 self._left = [storable(str(line)[:_SENTENCE]) for line in json.loads(payload)["left"][:SENTENCES]]
                 self.full = True
-        except (ValueError, TypeError, KeyError) as exc:
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise FrameError(f"artifacts: {exc}") from exc
 
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -62,6 +62,8 @@ class Basket:
             self._file.close()
 
     def _begin(self, name: str, size: int) -> None:
+        if type(name) is not str or type(size) is not int:
+            raise TypeError("a head that is not one")
         known = {artifact.name for artifact in self._artifacts}
         parts = name.split("/")
         if len(known) >= FILES or name in known or len(name.encode()) > NAME_BYTES or "\0" in name:
