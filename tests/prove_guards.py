@@ -25,6 +25,7 @@ _TASKS = "tests/integration/tasks"
 #: Stays green without any guard: the break took the guard away and nothing else.
 _PLAIN = f"{_TASKS}/test_finish.py::test_a_success_keeps_the_result_and_closes_the_attempt"
 _LATE = f"{_TASKS}/test_claim.py::test_a_late_word_of_an_attempt_that_was_taken_back_changes_nothing"
+_DOCKER = "tests/integration/sandbox/test_battery.py::test_in_docker"
 _TICK = "tests/integration/workers/test_clock.py::test_a_tick_does_every_duty"
 
 
@@ -108,6 +109,29 @@ GUARDS = (
     ),
     _guard("clock: expires", "workers/clock.py", "    recover.expire,\n", "", _TICK),
     _guard("clock: starts what is due", "workers/clock.py", "    recover.start_due,\n", "", _TICK),
+    _guard(
+        "sandbox: only the calls that are listed", "workers/sandbox/seccomp.json",
+        '"defaultAction": "SCMP_ACT_ERRNO"', '"defaultAction": "SCMP_ACT_ALLOW"',
+        f"{_DOCKER}[calls that are the administrator's]", f"{_DOCKER}[networks of every kind]",
+    ),
+    _guard(
+        "sandbox: pids", "workers/sandbox/profile.py", "profile.pids + 1,", "profile.pids + 100,",
+        f"{_DOCKER}[thread bomb]", f"{_DOCKER}[zombies that are never reaped]",
+    ),
+    _guard(
+        "sandbox: the supervisor is closed", "workers/sandbox/supervisor.py", "    set_dumpable(False)\n", "",
+        f"{_DOCKER}[frames forged on every descriptor]", f"{_DOCKER}[reads of what is the supervisor's and the host's]",
+    ),
+    _guard(
+        "sandbox: a fork has no descriptor of the supervisor", "workers/sandbox/program.py",
+        "        os.closerange(PROGRESS_FD + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n", "",
+        f"{_DOCKER}[frames forged on every descriptor]", f"{_DOCKER}[the supervisor's state in a fork of it]",
+    ),
+    _guard(
+        "sandbox: out is no link", "workers/sandbox/collect.py",
+        "if not stat.S_ISDIR(os.lstat(directory).st_mode):", "if not os.path.exists(directory):",
+        f"{_DOCKER}[out is a link to a directory of the system]", f"{_DOCKER}[out is a link to another directory]",
+    ),
     Guard(
         "one end a round",
         [
