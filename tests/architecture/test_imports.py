@@ -45,7 +45,7 @@ def test_a_library_is_imported_in_its_home_alone(library: str) -> None:
 
 
 def test_the_supervisor_in_the_sandbox_needs_nothing_but_the_standard_library() -> None:
-    own = {f"workers.sandbox.{name}" for name in ("collect", "frames", "meter", "program", "script")}
+    own = {f"workers.sandbox.{name}" for name in ("collect", "frames", "lean", "meter", "program", "script")}
     todo, seen = ["workers.sandbox.supervisor"], set()
     while todo:
         module = todo.pop()

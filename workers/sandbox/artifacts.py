@@ -49,7 +49,7 @@ class Basket:
             elif kind == DONE:
                 self._left = [storable(str(line)[:_SENTENCE]) for line in json.loads(payload)["left"][:SENTENCES]]
                 self.full = True
-        except (ValueError, TypeError, KeyError) as exc:
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise FrameError(f"artifacts: {exc}") from exc
 
     def artifacts(self) -> tuple[Artifact, ...]:

@@ -14,7 +14,6 @@ both have it can still set the supervisor's resource limits, and so make it fail
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 import select
@@ -26,6 +25,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from workers.sandbox.collect import Collection
+from workers.sandbox.descendants import become_subreaper, children, descendants, kill_descendants
 from workers.sandbox.frames import STARTED, Unpacker
 from workers.sandbox.meter import Meter, children_cpu_s, children_peak_bytes, usage
 from workers.sandbox.program import (
@@ -43,7 +43,6 @@ from workers.sandbox.supervisor import Supervision, receive_job, refuse, send
 BASE_UID = 1_000_000_000
 #: What the supervisor and sandlock themselves may need.
 OPEN_FILES = 512
-PR_SET_CHILD_SUBREAPER = 36
 READABLE = (
     "/usr",
     "/lib",
@@ -89,7 +88,7 @@ class ConfinedProgram(Program):
 
     def poll(self) -> tuple[int | None, int | None] | None:
         # Orphans are children of ours, and count against the program's pids until they are reaped.
-        for pid in set(_children(os.getpid())) - {self.pid}:
+        for pid in set(children(os.getpid())) - {self.pid}:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
         if not select.select([self._pidfd], [], [], 0)[0]:
@@ -268,50 +267,6 @@ def main() -> NoReturn:
         # Nobody else will do it.
         shutil.rmtree(root, ignore_errors=True)
     os._exit(0)
-
-
-def become_subreaper() -> None:
-    """Orphans below this process become its children, so that none escapes. Raises OSError if the kernel refuses."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-        raise OSError("this kernel does not list children in /proc (CONFIG_PROC_CHILDREN)")
-
-
-def kill_descendants() -> None:
-    """Kill and reap every process below this one, however it was forked."""
-    while True:
-        for pid in descendants(os.getpid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            # A subreaper without children has no descendants either: orphans would have become its children.
-            return
-        time.sleep(0.001)
-
-
-def descendants(pid: int) -> list[int]:
-    """Process ids below `pid`."""
-    found: list[int] = []
-    queue = [pid]
-    while queue:
-        children = _children(queue.pop())
-        found += children
-        queue += children
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    directory = f"/proc/{pid}/task"
-    found = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(directory):
-            with contextlib.suppress(FileNotFoundError), open(f"{directory}/{thread}/children") as file:
-                found += [int(word) for word in file.read().split()]
-    return found
 
 
 def _size(directory: str) -> int:

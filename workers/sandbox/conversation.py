@@ -201,7 +201,7 @@ class Conversation:
 def _decoded(payload: bytes) -> dict[str, Any]:
     try:
         value = json.loads(payload)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise FrameError("a payload is not JSON") from exc
     if not isinstance(value, dict):
         raise FrameError("a payload is not an object")

