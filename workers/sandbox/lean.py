@@ -32,4 +32,5 @@ def to_json(value: Any) -> str:
         return f"[{', '.join(map(to_json, value))}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{to_json(name)}: {to_json(item)}" for name, item in value.items()) + "}"
-    return repr(value)
+    # The plus makes a number of one that has a name.
+    return repr(+value)

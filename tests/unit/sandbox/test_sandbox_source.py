@@ -1,6 +1,7 @@
 import ast
 import inspect
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -45,7 +46,19 @@ def test_a_cold_start_imports_next_to_nothing() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 0, -1.5, "", 'a"\\\n\0ü\U0001f600\ud800', [], {}, [1, [None, {"ü": "x"}]], {"a": {"b": [False]}}],
+    [
+        None,
+        True,
+        0,
+        -1.5,
+        signal.SIGKILL,
+        "",
+        'a"\\\n\0ü\U0001f600\ud800',
+        [],
+        {},
+        [1, [None, {"ü": "x"}]],
+        {"a": {"b": [False]}},
+    ],
 )
 def test_lean_json_is_json(value: object) -> None:
     assert json.loads(to_json(value)) == value
