@@ -78,6 +78,11 @@ def clawq(environment: pytest.MonkeyPatch, postgres_url: str, redis_url: str) ->
     yield environment
     for made in (app_db.engine, app_db._autocommit):
         made().dispose()
+    # Or they are closed when the garbage is collected, with a warning, which may come when the tests are over.
+    if publisher.client.cache_info().currsize:
+        publisher.client().close()
+    if publisher._connections.cache_info().currsize:
+        publisher._connections().force_close_all()
 
 
 def _forget() -> None:
