@@ -36,9 +36,6 @@ _AFTER_COMMIT = "clawq.after_commit"
 _BOUNDS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"
 #: Seconds until we stop waiting for a Postgres that keeps none: one that is stopped, or behind a broken network.
 _ANSWER_S = 12.0
-#: Seconds within which a pooled connection is used again without asking whether it still stands. Less than any restart
-#: of Postgres takes, and under load it saves every transaction a round trip.
-_FRESH_S = 1.0
 #: JIT takes half a second to compile a statement that runs for three milliseconds (measured on admission). What is
 #: prepared is planned once, for any parameters (prepared.py), perhaps while a table is nearly empty: so that the plan
 #: still holds when it has grown, tables are read by an index where there is one.
@@ -68,15 +65,11 @@ def _create_engine(**options: Any) -> Engine:
 
     prepared.enable(made)
 
-    @event.listens_for(made, "checkin")
-    def note(_: Any, record: Any) -> None:
-        record.info["used_at"] = time.monotonic()
-
     @event.listens_for(made, "checkout")
-    def ask(connection: Any, record: Any, _: Any) -> None:
-        # A restarted Postgres would otherwise fail the first use of every pooled connection.
-        used_at = record.info.get("used_at")
-        if used_at is None or time.monotonic() - used_at < _FRESH_S:
+    def look(connection: Any, _record: Any, _proxy: Any) -> None:
+        # A restarted Postgres would otherwise fail the first use of every pooled connection. One that is in order has
+        # nothing to say now; to ask each time would cost as much as many a statement.
+        if not connection.closed and not _has_word(connection):
             return
         try:
             made.dialect.do_ping(connection)
@@ -84,6 +77,13 @@ def _create_engine(**options: Any) -> Engine:
             raise InvalidatePoolError from exc
 
     return made
+
+
+def _has_word(connection: Any) -> bool:
+    """Whether something came from Postgres unasked: its farewell, most likely, or the end of the stream."""
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _wait(connection: Any) -> None:

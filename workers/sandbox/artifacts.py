@@ -116,7 +116,3 @@ class _Part(io.RawIOBase):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from docker.errors import ImageNotFound
 
 from app.settings import Settings
 from app.tasks.code import ProgramPayload
-from workers.sandbox import process
+from workers.sandbox import gvisor, process
 from workers.sandbox.container import ENGINE_ERRORS
 from workers.sandbox.conversation import failed
 from workers.sandbox.docker import DockerSandbox, connect, missing_image
@@ -80,7 +81,11 @@ def choose(settings: Settings, *, worker: str, instance: str) -> Sandbox:
                 WORKER: worker,
                 INSTANCE: instance,
             }
-            return DockerSandbox(connect(), images=_images(settings), labels=labels, warm=_warm(settings))
+            client = connect()
+            runtime = gvisor.default(client.info())
+            return DockerSandbox(
+                client, images=_images(settings), labels=labels, warm=_warm(settings, runtime), runtime=runtime
+            )
         if found.usable:
             return ProcessSandbox()
         refusals.append(f"{kind}: {found.sentence}")
@@ -103,16 +108,16 @@ def _images(settings: Settings) -> dict[str, str]:
     return {"python": python, "shell": python, "javascript": settings.sandbox_javascript_image}
 
 
-def _warm(settings: Settings) -> dict[Profile, int]:
-    """How many containers are to wait, for programs that ask for nothing but the defaults."""
+def _warm(settings: Settings, default: str | None) -> dict[Profile, int]:
+    """How many containers are to wait, for programs that ask for nothing but the defaults. `default`: a runtime."""
     images = _images(settings)
     runtimes = {str(task_type): runtime for task_type, runtime in settings.sandbox_runtimes.items()}
     bounds = ProgramPayload().bounds()
     kept = {name: bounds[name] for name in ("memory_mb", "pids", "disk_mb")}
-    wanted = {}
+    wanted: Counter[Profile] = Counter()
     for name, count in settings.sandbox_warm.items():
         task_type = name if name in images else "container"
-        wanted[Profile(image=images.get(name, name), runtime=runtimes.get(task_type), **kept)] = count
+        wanted[Profile(image=images.get(name, name), runtime=runtimes.get(task_type, default), **kept)] += count
     return wanted
 
 

@@ -47,8 +47,11 @@ class Collection:
     def _collect(self, directory: str, prefix: str, depth: int) -> None:
         for name in sorted(os.listdir(os.fsencode(directory))):
             self._entries += 1
-            if self._files >= self._bounds["files"] or self._entries > ENTRIES:
+            if self._files >= self._bounds["files"]:
                 self._leave(prefix or "out", f"there are more than {self._bounds['files']} files")
+                return
+            if self._entries > ENTRIES:
+                self._leave(prefix or "out", f"there are more than {ENTRIES} entries")
                 return
             try:
                 self._take(os.path.join(os.fsencode(directory), name), prefix + _checked(name), depth)

@@ -13,7 +13,7 @@ from docker.errors import DockerException, NotFound
 
 from workers.sandbox.conversation import BOOT_S, Link, LinkError
 from workers.sandbox.frames import MAX_ANSWER, READY, Unpacker
-from workers.sandbox.profile import SUPERVISOR, Profile, options
+from workers.sandbox.profile import SUPERVISOR, Profile
 
 #: What the engine or the way to it may raise.
 ENGINE_ERRORS = (DockerException, requests.RequestException)
@@ -22,8 +22,8 @@ ENGINE_ERRORS = (DockerException, requests.RequestException)
 class Container:
     """A started container whose supervisor waits for a job, or is about to."""
 
-    def __init__(self, api: Any, profile: Profile, labels: Mapping[str, str], held: set[str]) -> None:
-        """Create and start it; its id is among the `held` until it is removed, or was to be.
+    def __init__(self, api: Any, profile: Profile, made_with: Mapping[str, Any], held: set[str]) -> None:
+        """Create it with those options and start it; its id is among the `held` until it is removed, or was to be.
 
         Raises one of ENGINE_ERRORS, or LinkError; then nothing is left of it, unless the engine went away meanwhile.
         """
@@ -33,7 +33,7 @@ class Container:
         self.born = time.monotonic()
         #: Whether it had been waiting when its run came.
         self.warm = False
-        self.id: str = api.create_container(**options(api, profile, labels))["Id"]
+        self.id: str = api.create_container(**made_with)["Id"]
         held.add(self.id)
         try:
             stream = api.attach_socket(self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})

@@ -95,6 +95,7 @@ class Heard:
             truncated=truncated,
             lossy=self.stdout.lossy or self.stderr.lossy,
             artifacts=self.basket.artifacts(),
+            forget=self.basket.close,
             artifacts_left=self.basket.left() if self.ending.started and self.ending.cause != "cancelled" else (),
             limits_hit=limits_hit(judgement.verdict, report, truncated=truncated),
             start_ms=self.start_ms,

@@ -7,23 +7,28 @@ a profile that the warm pool keeps get a container that is started already.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 
 import docker
 from docker.errors import APIError, ImageNotFound
 
 from workers.sandbox import gvisor
+from workers.sandbox.baggage import Images
 from workers.sandbox.container import ENGINE_ERRORS, Container
 from workers.sandbox.conversation import Conversation, Heard, LinkError, failed, rejected
 from workers.sandbox.frames import FrameError
 from workers.sandbox.job import problem
-from workers.sandbox.profile import HOST, INSTANCE, STACK, Profile
+from workers.sandbox.profile import HOST, INSTANCE, STACK, Profile, options
 from workers.sandbox.reaper import reap
 from workers.sandbox.removals import Removals
 from workers.sandbox.spec import Callbacks, SandboxResult, SandboxSpec, Stop, Verdict
 from workers.sandbox.starts import Starts
 from workers.sandbox.verdict import judge
 from workers.sandbox.warm import WarmPool
+
+#: Seconds that closing takes at most; an engine may hang. The reaper has what is left then.
+CLOSE_S = 5.0
 
 
 def connect(*, timeout_s: int = 60) -> docker.DockerClient:
@@ -49,10 +54,15 @@ class DockerSandbox:
         images: Mapping[str, str],
         labels: Mapping[str, str],
         warm: Mapping[Profile, int] | None = None,
+        runtime: str | None = None,
     ) -> None:
-        """`images` by language, `warm` containers of each profile; STACK, HOST and INSTANCE are among the `labels`."""
+        """`images` by language, `warm` containers of each profile; STACK, HOST and INSTANCE are among the `labels`.
+
+        `runtime` is for those that name none.
+        """
         self._api = client.api
-        self._images, self._labels = images, labels
+        self._images, self._labels, self._runtime = images, labels, runtime
+        self._known = Images(client.api)
         self._starts = Starts()
         self._removals = Removals()
         self._pool = WarmPool(self._start, self._removals.add, warm or {}, self._starts)
@@ -70,7 +80,9 @@ class DockerSandbox:
         sentence = problem(spec)
         if sentence is not None:
             return rejected(sentence, self.name)
-        profile = Profile.of(spec, self._images)
+        if spec.network and gvisor.is_gvisor(spec.runtime or self._runtime):
+            return rejected("A program under gVisor has no network: its runtime is registered without.", self.name)
+        profile = Profile.of(spec, self._images, self._runtime)
         conversation = Conversation(spec, stop, callbacks)
         try:
             container = self._obtain(profile, stop)
@@ -108,8 +120,11 @@ class DockerSandbox:
 
     def close(self) -> None:
         """See `Sandbox.close`."""
+        give_up = time.monotonic() + CLOSE_S
         self._pool.close()
-        self._removals.close()
+        # A start that has begun gives another container to remove.
+        self._pool.join(give_up - CLOSE_S / 2)
+        self._removals.close(give_up)
 
     def _obtain(self, profile: Profile, stop: Stop) -> Container:
         """A container that waits, or a new one. Raises TimeoutError if `stop` is set meanwhile."""
@@ -121,7 +136,8 @@ class DockerSandbox:
             return self._pool.take(profile) or self._start(profile)
 
     def _start(self, profile: Profile) -> Container:
-        return Container(self._api, profile, self._labels, self._held)
+        made_with = options(self._api, profile, self._labels, self._known.baggage(profile.image))
+        return Container(self._api, profile, made_with, self._held)
 
     def _use(
         self, container: Container, conversation: Conversation, spec: SandboxSpec, callbacks: Callbacks

@@ -22,8 +22,14 @@ UNENFORCED = (
 
 
 def is_gvisor(runtime: str | None) -> bool:
-    """Whether an engine's runtime is gVisor, by its name: `runsc`, `runsc-kvm`."""
-    return (runtime or "").startswith("runsc")
+    """Whether an engine's runtime is gVisor, by its name: `runsc`, `runsc-kvm`, `gvisor`."""
+    return (runtime or "").startswith(("runsc", "gvisor"))
+
+
+def default(info: dict[str, Any]) -> str | None:
+    """The engine's default runtime, from its info, if that is gVisor: a run that names none must be treated so."""
+    name = str(info.get("DefaultRuntime", ""))
+    return name if is_gvisor(name) else None
 
 
 def adapt(options: dict[str, Any], confinement: dict[str, Any]) -> None:

@@ -77,7 +77,8 @@ class Meter:
     def _is_full(self, directory: str) -> bool:
         with suppress(OSError):
             space = os.statvfs(directory)
-            return space.f_bavail == 0 or space.f_favail == 0
+            # gVisor counts no files.
+            return space.f_bavail == 0 or (space.f_files > 0 and space.f_favail == 0)
         return False
 
     def _processes(self) -> Iterable[int]:

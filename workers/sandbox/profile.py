@@ -13,6 +13,7 @@ from uuid import uuid4
 from docker.types import LogConfig, Ulimit
 
 from workers.sandbox import gvisor
+from workers.sandbox.baggage import NOTHING, Baggage
 from workers.sandbox.source import bundle
 from workers.sandbox.spec import Limits, SandboxSpec
 
@@ -52,11 +53,11 @@ class Profile:
     disk_mb: int = Limits.disk_mb
 
     @classmethod
-    def of(cls, spec: SandboxSpec, images: Mapping[str, str]) -> Profile:
-        """The profile that a run needs; `images` by language, for those that name none."""
+    def of(cls, spec: SandboxSpec, images: Mapping[str, str], runtime: str | None = None) -> Profile:
+        """The profile that a run needs; `images` by language and `runtime` for those that name none."""
         return cls(
             image=spec.image or images[spec.language],
-            runtime=spec.runtime,
+            runtime=spec.runtime or runtime,
             network=spec.network,
             memory_mb=spec.limits.memory_mb,
             pids=spec.limits.pids,
@@ -64,9 +65,11 @@ class Profile:
         )
 
 
-def options(api: Any, profile: Profile, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of create_container of `api`, the engine's docker.APIClient."""
+def options(api: Any, profile: Profile, labels: Mapping[str, str], baggage: Baggage = NOTHING) -> dict[str, Any]:
+    """The arguments of create_container of `api`, the engine's docker.APIClient; `baggage`: of the image."""
     confinement = _confinement(profile)
+    # In place of the image's volumes, which would be the host's disk.
+    confinement["tmpfs"] |= {path: "ro,nosuid,nodev,noexec,size=4k" for path in baggage.volumes}
     made_with = {
         "image": profile.image,
         # For people; nothing goes by it.
@@ -77,7 +80,8 @@ def options(api: Any, profile: Profile, labels: Mapping[str, str]) -> dict[str, 
         "user": f"{USER}:{USER}",
         "working_dir": "/",
         "hostname": "sandbox",
-        "environment": {"LANG": "C.UTF-8"},
+        # A name alone takes the image's variable away.
+        "environment": ["LANG=C.UTF-8", *(name for name in baggage.variables if name != "LANG")],
         "healthcheck": {"test": ["NONE"]},
         # No network, and no hook that re-executes dockerd: half the start time of network_mode=none.
         "network_disabled": profile.network is None,

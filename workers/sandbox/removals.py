@@ -16,8 +16,6 @@ THREADS = 2
 #: Seconds before a removal: it keeps the engine busy for longer than a short run lasts, and the worker has yet to write
 #: down how that ended.
 REST_S = 0.1
-#: Seconds that closing waits for what is still to be removed; the reaper has the rest.
-CLOSE_S = 5.0
 
 
 class Removals:
@@ -34,12 +32,11 @@ class Removals:
         """Have a container removed soon. Nothing of a program runs in it any more, or it has been idle."""
         self._line.put(container)
 
-    def close(self) -> None:
-        """Remove what is in line, now; add no more."""
+    def close(self, give_up: float) -> None:
+        """Remove what is in line, now, until time.monotonic() is `give_up`; the reaper has the rest."""
         self._closing.set()
         for _ in self._threads:
             self._line.put(None)
-        give_up = time.monotonic() + CLOSE_S
         for thread in self._threads:
             thread.join(max(0.0, give_up - time.monotonic()))
 
@@ -50,3 +47,6 @@ class Removals:
                 container.remove()
             except ENGINE_ERRORS as exc:
                 log.warning("container %s not removed: %s", container.id[:12], exc)
+            except Exception:
+                # Nobody else would remove the next ones.
+                log.exception("container %s not removed", container.id[:12])

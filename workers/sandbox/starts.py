@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 MOST = (os.cpu_count() or 1) + 1
 #: Seconds between looks at whether somebody who waits has given up.
 LOOK_S = 0.2
+#: Seconds that the reserve waits for others to be done with their starts.
+PATIENCE_S = 10.0
 
 
 class Starts:
@@ -42,10 +45,18 @@ class Starts:
 
     @contextmanager
     def for_reserve(self, given_up: Callable[[], bool]) -> Iterator[None]:
-        """A turn for a container that nobody waits for, alone. Raises TimeoutError if `given_up()` comes true first."""
+        """A turn for a container that nobody waits for, alone. Raises TimeoutError if `given_up()` comes true first.
+
+        After PATIENCE_S it gets in line: tasks that must have their own started shall not leave all others without.
+        """
+        patience = time.monotonic() + PATIENCE_S
         while not self._takes_idle():
             if given_up():
                 raise TimeoutError
+            if time.monotonic() > patience:
+                with self.for_task(given_up):
+                    yield
+                return
             self._idle.wait(LOOK_S)
         with self._returned():
             yield

@@ -12,7 +12,7 @@ from workers.sandbox.container import ENGINE_ERRORS, Container
 from workers.sandbox.conversation import LinkError
 from workers.sandbox.frames import FrameError
 from workers.sandbox.profile import Profile
-from workers.sandbox.removals import CLOSE_S, REST_S
+from workers.sandbox.removals import REST_S
 from workers.sandbox.starts import Starts
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class WarmPool:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._pause_s = 0.0
+        #: Profiles that did not start: the length of their pause in seconds, and when it is over.
+        self._pauses: dict[Profile, tuple[float, float]] = {}
         self._taken_at = 0.0
         self._thread = threading.Thread(target=self._run, name="warm-pool", daemon=True)
 
@@ -80,28 +81,44 @@ class WarmPool:
         self._wake.set()
         for container in idle:
             self._discard(container)
+
+    def join(self, give_up: float) -> None:
+        """After `close`: wait for a start that has begun, until time.monotonic() is `give_up`."""
         if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
+            self._thread.join(max(0.0, give_up - time.monotonic()))
 
     def _run(self) -> None:
         while not self._closing.is_set():
             self._wake.clear()
-            self._weed()
-            missing = self._missing()
-            # A start would slow down the run that has just begun; while others wait there is no hurry.
-            rest_s = self._taken_at + REST_S - time.monotonic()
-            if missing and rest_s > 0 and self.depth():
-                self._closing.wait(rest_s)
-            elif missing:
-                self._add(missing)
-                self._closing.wait(self._pause_s)
-            else:
-                self._wake.wait(LOOK_S)
+            try:
+                self._tend()
+            except Exception:
+                # This thread is the only one that fills the pool.
+                log.exception("the warm pool stumbled")
+                self._closing.wait(LOOK_S)
+
+    def _tend(self) -> None:
+        """Discard, start or rest: whatever comes next."""
+        self._weed()
+        missing = self._missing()
+        # A start would slow down the run that has just begun; while others wait there is no hurry.
+        rest_s = self._taken_at + REST_S - time.monotonic()
+        if missing and rest_s > 0 and self.depth():
+            self._closing.wait(rest_s)
+        elif missing:
+            self._add(missing)
+        else:
+            self._wake.wait(min([LOOK_S, *(max(0.0, until - time.monotonic()) for _, until in self._pauses.values())]))
 
     def _missing(self) -> Profile | None:
-        """The profile that lacks most of what is wanted of it."""
+        """The profile that lacks most of what is wanted of it, of those that do not pause."""
+        now = time.monotonic()
         with self._lock:
-            lacks = {profile: 1 - len(idle) / self._wanted[profile] for profile, idle in self._idle.items()}
+            lacks = {
+                profile: 1 - len(idle) / self._wanted[profile]
+                for profile, idle in self._idle.items()
+                if now >= self._pauses.get(profile, (0, 0))[1]
+            }
         most = max(lacks, key=lambda profile: lacks[profile], default=None)
         return most if most and lacks[most] > 0 else None
 
@@ -112,10 +129,11 @@ class WarmPool:
         except TimeoutError:
             return
         except (*ENGINE_ERRORS, LinkError, FrameError) as exc:
-            self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-            log.warning("no sandbox in reserve, next try in %.0f s: %s", self._pause_s, exc)
+            pause_s = min(max(2 * self._pauses.get(profile, (0, 0))[0], FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            self._pauses[profile] = (pause_s, time.monotonic() + pause_s)
+            log.warning("no sandbox of %s in reserve, next try in %.0f s: %s", profile.image, pause_s, exc)
             return
-        self._pause_s = 0.0
+        self._pauses.pop(profile, None)
         with self._lock:
             if not self._closing.is_set():
                 self._idle[profile].append(container)
@@ -132,15 +150,12 @@ class WarmPool:
         return container
 
     def _weed(self) -> None:
-        """Discard what has died or grown old."""
+        """Discard what has died, and one that has grown old: the others of its age are needed until it is replaced."""
         now = time.monotonic()
         with self._lock:
-            gone = [
-                container
-                for waiting in self._idle.values()
-                for container in waiting
-                if now - container.born > AGE_S or not container.is_idle()
-            ]
+            waiting = [container for idle in self._idle.values() for container in idle]
+            gone = [container for container in waiting if not container.is_idle()]
+            gone += [c for c in waiting if now - c.born > AGE_S and c not in gone][: 0 if gone else 1]
             for container in gone:
                 self._idle[container.profile].remove(container)
         for container in gone:

@@ -18,6 +18,7 @@ from app.settings import Settings
 from tests.integration.sandbox.sandboxes import HOST, LABELS, STACK, Heard, in_docker, run_in, until
 from workers.sandbox import Verdict, choose
 from workers.sandbox.docker import DockerSandbox
+from workers.sandbox.frames import DONE, END, pack
 from workers.sandbox.profile import Profile
 from workers.sandbox.reaper import reap
 from workers.sandbox.starts import MOST
@@ -204,3 +205,34 @@ def test_what_the_engine_did_not_remove_when_asked_is_reaped_and_nothing_that_ru
     stop.set()
     runs.join(20)
     until(lambda: ours(client) == [])
+
+
+def test_what_an_image_brings_along_is_left_behind(client: docker.DockerClient) -> None:
+    """Its volumes would be the host's disk, its variables would reach the supervisor's interpreter."""
+    tag = f"clawq-test-baggage:{STACK[-8:]}"
+    made = client.api.create_container(Settings().sandbox_image, command=["true"])["Id"]
+    changes = ["ENV PYTHONPATH=/workspace PYTHONSTARTUP=/workspace/x MINE=1", "VOLUME /data"]
+    client.api.commit(made, *tag.split(":"), changes=changes)
+    client.api.remove_container(made)
+    sandbox = in_docker(client, tag)
+    forged = pack(END, b'{"exit_code": 0}') + pack(DONE, b'{"left": []}')
+    try:
+        result = run_in(
+            sandbox,
+            f"""
+            import os, time
+            open("json.py", "w").write("import os; os.write(1, {forged!r})")
+            os.write(3, b'{{"progress": 1}}\\n'); time.sleep(0.3)
+            try: open("/data/x", "w")
+            except OSError as exc: print(exc.strerror)
+            mounts = [line.split() for line in open("/proc/mounts")]
+            print([mount[2] for mount in mounts if mount[1] == "/data"], os.environ.get("MINE"))
+            os._exit(7)
+            """,
+        )
+    finally:
+        sandbox.close()
+        until(lambda: ours(client) == [])
+        client.api.remove_image(tag, force=True)
+    assert (result.verdict, result.exit_code) == (Verdict.NONZERO_EXIT, 7)
+    assert result.stdout == "Read-only file system\n['tmpfs'] None\n"

@@ -36,6 +36,8 @@ class Engine:
 
     def start(self) -> None:
         command = [
+            # Without a bridge it removes the docker0 that it sees: in a network of its own there is none.
+            *("unshare", "--net"),
             *("dockerd", "--host", self.url, "--data-root", self.root / "data", "--exec-root", self.root / "exec"),
             *("--pidfile", self.root / "pid", "--bridge=none", "--iptables=false", "--ip-forward=false"),
             *("--ip-masq=false",),

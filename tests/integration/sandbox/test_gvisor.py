@@ -15,8 +15,8 @@ import docker
 import pytest
 
 from tests.conftest import missing
-from tests.integration.sandbox.sandboxes import Heard, Run, processes_with, run_in, until
-from workers.sandbox import Verdict
+from tests.integration.sandbox.sandboxes import Heard, Run, in_docker, processes_with, run_in, until
+from workers.sandbox import Verdict, gvisor
 from workers.sandbox.docker import DockerSandbox
 from workers.sandbox.frames import END, pack
 
@@ -280,3 +280,27 @@ def test_registering_adds_a_runtime_once_and_keeps_all_other_settings(tmp_path: 
     config.write_text("{ not json")
     assert "could not be registered" in register().stderr
     assert config.read_text() == "{ not json"
+
+
+def test_gvisor_under_another_name_starts_nothing(
+    docker_sandbox: DockerSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the supervisor would have the program's user id, and gVisor does not protect it."""
+    monkeypatch.setattr(gvisor, "is_gvisor", lambda _: False)
+    result = run_in(docker_sandbox, "print('ran')", runtime="runsc")
+    assert (result.verdict, result.stdout) == (Verdict.INFRA_ERROR, "")
+    assert "call the runtime runsc" in str(result.error)
+
+
+@pytest.mark.usefixtures("run")
+def test_an_engine_whose_default_is_gvisor_is_treated_so(client: docker.DockerClient) -> None:
+    assert gvisor.default({"DefaultRuntime": "runsc"}) == "runsc"
+    assert gvisor.default({"DefaultRuntime": "runc"}) is None
+    sandbox = in_docker(client, runtime="runsc")
+    result = run_in(sandbox, "print(1)")
+    assert (result.verdict, result.stdout, result.runtime) == (Verdict.OK, "1\n", "runsc")
+    assert result.limits_hit == ()
+    assert result.unenforced
+    refused = run_in(sandbox, "print(1)", network="clawq-any")
+    assert (refused.verdict, "no network" in str(refused.error)) == (Verdict.REJECTED, True)
+    sandbox.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 
@@ -102,3 +103,12 @@ def test_sentences_are_cut_and_storable(basket: Basket) -> None:
     assert len(basket.left()) == 20
     assert basket.left()[0].startswith("a\ufffd?x")
     assert len(basket.left()[0]) == 200
+
+
+def test_the_contents_outlive_one_that_did_not_arrive(basket: Basket) -> None:
+    put(basket, "whole", b"1")
+    basket.hear(FILE, json.dumps({"name": "half", "size": 10}).encode())
+    (whole,) = basket.artifacts()
+    basket._artifacts.clear()
+    gc.collect()
+    assert whole.content.read() == b"1"

@@ -10,6 +10,7 @@ import pytest
 from docker.errors import APIError
 
 from tests.support import eventually
+from workers.sandbox import starts as starts_
 from workers.sandbox import warm
 from workers.sandbox.profile import Profile
 from workers.sandbox.starts import Starts
@@ -68,6 +69,7 @@ def make(engine: Engine) -> Iterator[Callable[..., WarmPool]]:
     yield make
     for pool in pools:
         pool.close()
+        pool.join(warm.time.monotonic() + 20)
     assert engine.alive == []
 
 
@@ -207,3 +209,45 @@ def test_tasks_have_their_turns_in_the_order_they_came() -> None:
     for thread in threads:
         thread.join(20)
     assert order == names
+
+
+def test_a_profile_that_cannot_start_keeps_no_other_from_it(engine: Engine, make: Callable[..., WarmPool]) -> None:
+    def start(profile: Profile) -> Any:
+        if profile is NODE:
+            raise APIError("no such image")
+        return Engine.start(engine, profile)
+
+    engine.start = start  # type: ignore[method-assign]
+    pool = make({PYTHON: 4, NODE: 1})
+    eventually(lambda: pool.depth() == 4)
+
+
+def test_those_that_grew_old_together_are_replaced_one_by_one(
+    engine: Engine, make: Callable[..., WarmPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make({PYTHON: 4})
+    eventually(lambda: pool.depth() == 4)
+    depths: list[int] = []
+    discard = engine.discard
+    monkeypatch.setattr(pool, "_discard", lambda container: (depths.append(pool.depth()), discard(container)))
+    old = engine.alive[:]
+    for container in old:
+        container.born -= warm.AGE_S
+    eventually(lambda: not set(map(id, old)) & set(map(id, engine.alive)) and pool.depth() == 4)
+    assert depths == [3] * 4
+
+
+def test_the_reserve_gets_in_line_when_it_has_waited_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts_, "PATIENCE_S", 0.0)
+    starts, order = Starts(1), []
+
+    def reserve() -> None:
+        with starts.for_reserve(lambda: False):
+            order.append("reserve")
+
+    with starts.for_task(lambda: False):
+        waiting = threading.Thread(target=reserve)
+        waiting.start()
+        eventually(lambda: len(starts._line) == 1)
+    waiting.join(20)
+    assert order == ["reserve"]
