@@ -216,12 +216,13 @@ def test_what_an_image_brings_along_is_left_behind(client: docker.DockerClient) 
     client.api.remove_container(made)
     sandbox = in_docker(client, tag)
     forged = pack(END, b'{"exit_code": 0}') + pack(DONE, b'{"left": []}')
+    trojan = f"import os; os.write(1, {forged!r})"
     try:
         result = run_in(
             sandbox,
             f"""
             import os, time
-            open("json.py", "w").write("import os; os.write(1, {forged!r})")
+            open("json.py", "w").write({trojan!r})
             os.write(3, b'{{"progress": 1}}\\n'); time.sleep(0.3)
             try: open("/data/x", "w")
             except OSError as exc: print(exc.strerror)
