@@ -16,6 +16,10 @@ RuntimeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 NetworkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
+#: Bytes of arguments and environment; the kernel takes no single one longer than 128 KiB.
+MAX_WORDS_BYTES = 120 << 10
+
+
 class CodeLimits(BaseModel):
     """Bounds of a run, each within what one host can give."""
 

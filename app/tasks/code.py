@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import Problem
-from app.programs import CodeLimits, ImageName, NetworkName
+from app.programs import MAX_WORDS_BYTES, CodeLimits, ImageName, NetworkName
 from app.settings import settings
 
 #: The most files a program may be given, and their bytes together.
 MAX_FILES = 100
 MAX_FILES_BYTES = 4 * 2**20
+#: Where `code` goes, whatever the language.
+_MAIN = ("main.py", "main.sh", "main.js")
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
 _Word = Annotated[str, Field(max_length=10_000)]
@@ -47,11 +49,16 @@ class ProgramPayload(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for text in (*(self.argv or ()), *self.args, *self.env.values()):
-            if "\0" in text:
-                raise ValueError("arguments and environment cannot hold NUL")
+        words = (*(self.argv or ()), *self.args, *self.env, *self.env.values())
+        if any("\0" in text for text in words):
+            raise ValueError("arguments and environment cannot hold NUL")
+        # Each takes one byte more, the NUL behind it.
+        if sum(len(text.encode()) + 1 for text in words) > MAX_WORDS_BYTES:
+            raise ValueError(f"argv, args and env are larger than {MAX_WORDS_BYTES} bytes together")
         for name in self.files:
             _check_file_name(name)
+            if name == "out":
+                raise ValueError("files: 'out' is the directory for artifacts; only names below it, as 'out/a', can be")
             if over := next((str(p) for p in PurePosixPath(name).parents if str(p) in self.files), None):
                 raise ValueError(f"files: {name[:80]!r} cannot lie under the file {over[:80]!r}")
         if sum(map(len, self.file_bytes().values())) > MAX_FILES_BYTES:
@@ -98,6 +105,11 @@ class CodePayload(ProgramPayload):
     def _check_code(self) -> Self:
         if (self.code is None) == (self.argv is None):
             raise ValueError("give exactly one of code and argv")
+        taken = next((name for name in self.files if PurePosixPath(name).parts[0] in _MAIN), None)
+        if self.code is not None and taken is not None:
+            raise ValueError(
+                f"files: {taken[:80]!r} is in the place of code; beside code, no name starts with {', '.join(_MAIN)}"
+            )
         return self
 
 

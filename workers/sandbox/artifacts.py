@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 from app.tasks.artifacts import MAX_ARTIFACT_BYTES, MAX_ARTIFACT_NAME_BYTES, MAX_ARTIFACTS, MAX_ARTIFACTS_BYTES
@@ -29,28 +30,31 @@ _SENTENCE = 200
 
 
 class Basket:
-    """Takes the frames that follow the end frame."""
+    """Takes the frames that follow the end frame; where the worker's disk has no room, it takes them and keeps none."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
         self._artifacts: list[Artifact] = []
         self._left: list[str] = []
         self._missing = 0
+        self._has_room = True
         #: Whether all has arrived.
         self.full = False
 
     def hear(self, kind: bytes, payload: bytes) -> None:
         """Take a frame. Raises FrameError if no supervisor of ours would have sent it."""
         try:
-            if kind == FILE:
+            if kind == FILE and self._has_room:
                 self._begin(**json.loads(payload))
-            elif kind == CHUNK:
+            elif kind == CHUNK and self._has_room:
                 self._add(payload)
             elif kind == DONE:
                 self._left = [storable(str(line)[:_SENTENCE]) for line in json.loads(payload)["left"][:SENTENCES]]
                 self.full = True
         except (ValueError, TypeError, KeyError, RecursionError) as exc:
             raise FrameError(f"artifacts: {exc}") from exc
+        except OSError:
+            self._give_up()
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """Those that arrived whole."""
@@ -59,6 +63,8 @@ class Basket:
 
     def left(self) -> tuple[str, ...]:
         """What did not come, one sentence each."""
+        if not self._has_room:
+            return (*self._left, "The worker had no room for the artifacts.")
         if self.full and not self._missing:
             return tuple(self._left)
         return (*self._left, "The artifacts did not arrive completely.")
@@ -92,6 +98,19 @@ class Basket:
         self._missing -= len(data)
         self._file.seek(0, os.SEEK_END)
         self._file.write(data)
+        # A full disk must show here, not when the artifact is read.
+        self._file.flush()
+
+    def _give_up(self) -> None:
+        """Keep none, also of those that are whole: a failed move from memory to the disk may have lost them."""
+        self._has_room = False
+        self._missing = 0
+        if self._file:
+            # It tries once more to write what it could not.
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+        self._artifacts.clear()
 
 
 class _Part(io.RawIOBase):

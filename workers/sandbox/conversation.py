@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,30 @@ class Link:
         self._sock = sock
         self._decode = decode
 
-    def send(self, data: bytes) -> None:
-        """Raises LinkError if the other side does not take it in time."""
-        self._sock.settimeout(SEND_S)
-        try:
-            self._sock.sendall(data)
-        except OSError as exc:
-            raise LinkError(f"The sandbox does not take its job: {exc}.") from exc
+    def send(self, data: bytes, is_off: Callable[[], bool] = lambda: False) -> bool:
+        """Hand over `data`, unless `is_off` says meanwhile that this is no longer wanted: then part of it may be sent.
+
+        Returns:
+            Whether all is handed over.
+
+        Raises:
+            LinkError: the other side is gone, or does not take it within SEND_S.
+        """
+        give_up = time.monotonic() + SEND_S
+        self._sock.settimeout(LOOK_S)
+        rest = memoryview(data)
+        while rest:
+            if is_off():
+                return False
+            if time.monotonic() > give_up:
+                raise LinkError(f"The sandbox does not take its job within {SEND_S:.0f} s.")
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except TimeoutError:
+                continue
+            except OSError as exc:
+                raise LinkError(f"The sandbox does not take its job: {exc}.") from exc
+        return True
 
     def receive(self) -> bytes | None:
         """What has arrived, b"" if nothing came within LOOK_S, None at the end of the stream."""
@@ -125,17 +143,16 @@ class Conversation:
     def hold(self, link: Link, **extra: Any) -> Heard:
         """Send the job (with `extra` fields) and listen until the supervisor's last word, its silence or its end.
 
-        A cancelled run ends with the end frame: nobody waits for its artifacts.
+        A cancelled run ends with the end frame, since nobody waits for its artifacts; before its start, at once. The
+        supervisor may then have half a job, and is for the caller to end.
 
         Raises:
             LinkError: the job could not be handed over.
             FrameError: what arrives is not this protocol.
         """
         self._deadline = time.monotonic() + BOOT_S
-        if self._stop.is_set():
+        if not link.send(pack(JOB, encode_job(self._spec, **extra)), self._stop.is_set):
             self._cause = "cancelled"
-        else:
-            link.send(pack(JOB, encode_job(self._spec, **extra)))
         try:
             self._listen(link)
         except BaseException:
@@ -178,7 +195,9 @@ class Conversation:
             self._cause = "timeout"
         if self._cause:
             self._deadline = time.monotonic() + GRACE_S[self._cause]
-            link.send(pack(KILL))
+            # If it cannot be sent, the end of the stream or the deadline ends the run.
+            with suppress(LinkError):
+                link.send(pack(KILL), lambda: time.monotonic() > self._deadline)
 
     def _hear(self, kind: bytes, payload: bytes) -> None:
         if kind == STDOUT:

@@ -7,6 +7,7 @@ import math
 import re
 from typing import Any
 
+from app.programs import MAX_WORDS_BYTES
 from workers.sandbox.artifacts import BOUNDS
 from workers.sandbox.frames import MAX_PAYLOAD
 from workers.sandbox.output import HARD_CAP_FACTOR
@@ -17,8 +18,6 @@ LEAST = {"memory_mb": 16, "open_files": 16}
 
 #: Bytes of code, stdin and files.
 MAX_INPUT = MAX_PAYLOAD // 2
-#: Bytes of arguments and environment; the kernel takes no single one longer than 128 KiB.
-MAX_WORDS = 120 << 10
 
 _MAIN = {"python": "main.py", "shell": "main.sh", "javascript": "main.js"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
@@ -57,8 +56,8 @@ def problem(spec: SandboxSpec) -> str | None:
         return "Arguments, environment and file names must not contain NUL."
     if not all(map(_is_text, (*words, *spec.files, spec.code or "", spec.stdin))):
         return "Code, stdin, arguments, environment and file names must be text, without half surrogate pairs."
-    if sum(len(text.encode()) + 1 for text in words) > MAX_WORDS:
-        return f"Arguments and environment together must stay below {MAX_WORDS >> 10} KiB."
+    if sum(len(text.encode()) + 1 for text in words) > MAX_WORDS_BYTES:
+        return f"Arguments and environment together must stay below {MAX_WORDS_BYTES >> 10} KiB."
     if any(not name or "=" in name for name in spec.env):
         return "Names of environment variables must not be empty or contain `=`."
     for name in spec.files:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.errors import Invalid
-from app.programs import ProgramType
+from app.programs import MAX_WORDS_BYTES, ProgramType
 from app.queues import Queue
 from app.tasks.code import MAX_FILES, MAX_FILES_BYTES, CodePayload, ProgramPayload
 from app.tasks.types import TASK_TYPES, check_payload
@@ -93,6 +93,25 @@ class TestCode:
 
     def test_a_file_cannot_lie_under_another_file(self, task_type: str) -> None:
         assert locs(task_type, {"code": "1", "files": {"a": "x", "a/b": "y"}})
+
+    def test_out_is_a_directory_so_files_lie_only_below_it(self, task_type: str) -> None:
+        assert locs(task_type, {"argv": ["ls"], "files": {"out": "x"}})
+        check_payload(task_type, {"argv": ["ls"], "files": {"out/a": "x", "outer": "x", "a/out": "x"}})
+
+    @pytest.mark.parametrize("name", ["main.py", "main.sh", "main.js", "main.py/x", "main.js/a/b"])
+    def test_no_file_takes_the_place_of_the_code(self, task_type: str, name: str) -> None:
+        assert locs(task_type, {"code": "1", "files": {name: "x"}})
+        check_payload(task_type, {"argv": ["ls"], "files": {name: "x"}})
+        check_payload(task_type, {"code": "1", "files": {f"lib/{name}": "x", "main.pyc": "x"}})
+
+    def test_arguments_and_environment_fit_what_the_kernel_takes(self, task_type: str) -> None:
+        word = "é" * 5000
+        fitting = (MAX_WORDS_BYTES - 2) // (len(word.encode()) + 1)
+        rest = MAX_WORDS_BYTES - 2 - fitting * (len(word.encode()) + 1)
+        argv, args = [word] * (fitting - 1), [word]
+        check_payload(task_type, {"argv": argv, "args": args, "env": {"A": "x" * (rest - 1)}})
+        assert locs(task_type, {"argv": argv, "args": args, "env": {"A": "x" * rest}})
+        assert locs(task_type, {"argv": argv, "args": args, "env": {"AB": "x" * (rest - 1)}})
 
     @pytest.mark.parametrize("text", ["%%%", "YQ", "YQ==\n", "YQ==YQ", "é"])
     def test_a_file_that_is_not_base64_is_refused(self, task_type: str, text: str) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +56,42 @@ def test_one_that_did_not_arrive_whole_is_left_out_and_said(basket: Basket) -> N
     basket.hear(CHUNK, b"12345")
     assert [a.name for a in basket.artifacts()] == ["whole"]
     assert basket.left() == ("The artifacts did not arrive completely.",)
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """What a full disk does to a write: an OSError, here EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def assert_no_room(basket: Basket) -> None:
+    done(basket, "link: it is not a regular file")
+    assert basket.full
+    assert basket.artifacts() == ()
+    assert basket.left() == ("link: it is not a regular file", "The worker had no room for the artifacts.")
+
+
+# While the file leaves memory; later; with the last few bytes, which a buffer would take until they are read.
+@pytest.mark.parametrize("room", [100_000, 400_000, 500_000 - 1])
+def test_a_worker_without_room_takes_the_rest_and_keeps_none(basket: Basket, room: int) -> None:
+    with no_file_beyond(room):
+        put(basket, "small", b"1" * 1000)
+        put(basket, "big", b"2" * 498_999)
+        basket.hear(FILE, json.dumps({"name": "last", "size": 1}).encode())
+        basket.hear(CHUNK, b"3")
+        assert_no_room(basket)
+
+
+def test_a_worker_without_a_place_for_files_keeps_none(basket: Basket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(Path(__file__) / "nowhere"))
+    put(basket, "big", b"1" * 500_000)
+    put(basket, "small", b"1")
+    assert_no_room(basket)
 
 
 @pytest.mark.parametrize(
