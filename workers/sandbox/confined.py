@@ -14,6 +14,7 @@ both have it can still set the supervisor's resource limits, and so make it fail
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import select
@@ -71,6 +72,8 @@ DENIED_TO_OWNER = (
 OWN_THREADS = 16
 #: sandlock bounds what is mapped, thread stacks included, which is a multiple of what is used.
 MAPPED_FACTOR = 4
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 #: Seconds between looks at the work directory's size.
 DISK_LOOK_S = 0.5
 
@@ -211,6 +214,23 @@ def _bound(limits: dict[str, Any]) -> None:
         resource.setrlimit(which, (value, value))
 
 
+def isolate_ipc() -> None:
+    """Get System V IPC of our own, which ends with the last process in it: sandlock leaves some behind at each run.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    # An unprivileged process may do that only in a user namespace of its own.
+    flags = CLONE_NEWIPC if uid == 0 else CLONE_NEWIPC | CLONE_NEWUSER
+    if ctypes.CDLL(None, use_errno=True).unshare(flags) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWIPC)")
+    if uid != 0:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+
+
 def drop_privileges(root: str) -> None:
     """As root: give `root` and this process to a user id that is this run's alone."""
     uid = BASE_UID + os.getpid()
@@ -254,6 +274,9 @@ def main() -> NoReturn:
     """The guard: forks the supervisor, and whatever happens to that or to the worker, leaves nothing behind."""
     root, worker = sys.argv[1], os.getppid()
     become_subreaper()
+    # Where it is refused the host keeps what sandlock leaves, as it would without us.
+    with contextlib.suppress(OSError):
+        isolate_ipc()
     pid = os.fork()
     if pid == 0:
         supervise(root)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.integration.sandbox.sandboxes import STACK
+from tests.integration.sandbox.sandboxes import STACK, system_v_objects
 from workers.sandbox.confined import BASE_UID
 from workers.sandbox.profile import USER
 
@@ -65,6 +65,7 @@ class Machine:
             "clock": round((time.time() - time.monotonic()) / 60),
             "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if self._is_named_in(line)],
             "processes": [pid for pid in filter(str.isdigit, os.listdir("/proc")) if self._is_theirs(pid)],
+            "sysvipc": [thing for thing, uid in system_v_objects().items() if uid == USER or uid >= BASE_UID],
             "open directories": [str(path) for path in _entries(OPEN) if _is_owned_by_them(path)],
             "temporary": sorted(path.name for path in self._temporary.iterdir()),
             "canary": self.canary.read_text(),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -61,6 +62,17 @@ Run = Callable[..., SandboxResult]
 
 def unique(prefix: str) -> str:
     return f"{prefix}-{STACK}-{next(_numbers)}"
+
+
+def system_v_objects() -> dict[tuple[str, int], int]:
+    """The shared memory, semaphores and message queues of System V that exist here: kind and id, to the user id."""
+    found = {}
+    for kind, column in (("shm", "shmid"), ("sem", "semid"), ("msg", "msqid")):
+        header, *lines = Path("/proc/sysvipc", kind).read_text().splitlines()
+        for line in lines:
+            row = dict(zip(header.split(), map(int, line.split()), strict=True))
+            found[kind, row[column]] = row["uid"]
+    return found
 
 
 def run_in(sandbox: Sandbox, code: str | None = None, **options: Any) -> SandboxResult:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import signal
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import docker
 import pytest
@@ -19,8 +14,6 @@ from tests.integration.sandbox.sandboxes import Heard, Run, in_docker, processes
 from workers.sandbox import Verdict, gvisor
 from workers.sandbox.docker import DockerSandbox
 from workers.sandbox.frames import END, pack
-
-REGISTER = Path(__file__).parents[3] / "ops" / "sandbox" / "runsc"
 
 
 @pytest.fixture
@@ -234,52 +227,6 @@ def test_a_runtime_that_the_engine_lacks_is_named_with_the_way_to_get_it(docker_
     assert result.error == (
         "The container engine has no runtime runsc-not-there; `ops/sandbox/runsc` registers gVisor."
     )
-
-
-ENGINE = "import signal; print(0, flush=True); print(int(signal.sigwait({signal.SIGHUP}) == signal.SIGHUP))"
-
-
-def test_registering_adds_a_runtime_once_and_keeps_all_other_settings(tmp_path: Path) -> None:
-    config, pidfile, binary = tmp_path / "etc" / "daemon.json", tmp_path / "pid", tmp_path / "runsc"
-    binary.write_text("#!/bin/sh\necho '-platform string: systrap (default), ptrace, kvm'\n")
-    binary.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-
-    def register() -> subprocess.CompletedProcess[str]:
-        arguments = [sys.executable, str(REGISTER), "--config", str(config), "--pidfile", str(pidfile)]
-        return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
-
-    mask = {signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, mask)
-    try:
-        engine = subprocess.Popen([sys.executable, "-c", ENGINE], stdout=subprocess.PIPE, text=True)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, mask)
-    try:
-        assert engine.stdout is not None
-        assert engine.stdout.readline() == "0\n"
-        pidfile.write_text(str(engine.pid))
-        config.parent.mkdir()
-        theirs = {"data-root": "/data", "runtimes": {"crun": {"path": "/usr/bin/crun"}}}
-        config.write_text(json.dumps(theirs))
-        config.chmod(0o600)
-        assert register().returncode == 0
-        assert engine.communicate(timeout=20)[0] == "1\n"
-    finally:
-        engine.kill()
-        engine.communicate()
-    added = {"path": str(binary), "runtimeArgs": ["--platform=systrap", "--network=none"]}
-    assert json.loads(config.read_text()) == {**theirs, "runtimes": {**theirs["runtimes"], "runsc": added}}
-    assert config.stat().st_mode & 0o777 == 0o600
-
-    before = config.read_bytes()
-    # The engine is gone by now: a second time nobody is told.
-    assert register().returncode == 0
-    assert config.read_bytes() == before
-
-    config.write_text("{ not json")
-    assert "could not be registered" in register().stderr
-    assert config.read_text() == "{ not json"
 
 
 def test_gvisor_under_another_name_starts_nothing(

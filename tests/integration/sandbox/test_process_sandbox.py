@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from tests.integration.sandbox.sandboxes import processes_with, run_in, unique, until
+from tests.integration.sandbox.sandboxes import processes_with, run_in, system_v_objects, unique, until
 from workers.sandbox import Verdict, choose, process
 from workers.sandbox.process import ProcessSandbox
 
@@ -63,6 +63,32 @@ def test_the_work_directory_goes_however_it_was_left(process_sandbox: ProcessSan
     )
     assert result.stdout.startswith(str(directory))
     assert list(directory.iterdir()) == []
+
+
+#: The namespace that a run gets, if the kernel lets this user have it; without privileges that takes another one.
+UNSHARE = """
+    import ctypes, os, sys
+    sys.exit(ctypes.CDLL(None).unshare(0x08000000 if os.geteuid() == 0 else 0x18000000) != 0)
+"""
+
+
+def may_isolate_ipc(**account: Any) -> bool:
+    return (
+        subprocess.run(
+            [process.find_python() or sys.executable, "-c", textwrap.dedent(UNSHARE)], check=False, **account
+        ).returncode
+        == 0
+    )
+
+
+def test_no_shared_memory_or_semaphores_stay_on_the_host(process_sandbox: ProcessSandbox) -> None:
+    """The sandbox library makes some for each run."""
+    if not may_isolate_ipc():
+        pytest.skip("the kernel refuses an IPC namespace")
+    before = system_v_objects()
+    uids = {int(run_in(process_sandbox, "import os; print(os.getuid())").stdout) for _ in range(3)}
+    # Others use this machine too.
+    assert [thing for thing, uid in system_v_objects().items() if uid in uids and thing not in before] == []
 
 
 WORKER = """
@@ -130,16 +156,18 @@ def test_a_worker_without_privileges_keeps_its_files_and_its_processes() -> None
     if version.stdout != b"True\n":
         pytest.skip("/usr/bin/python3 is older than 3.11")
     packages = next(path for path in sys.path if path.endswith("site-packages"))
+    # Nobody else's, nor that of an earlier run of this test.
+    uid = 900_000_000 + os.getpid()
+    account: dict[str, Any] = {"user": uid, "group": uid, "extra_groups": []}
+    before = system_v_objects()
     with tempfile.TemporaryDirectory() as directory:
         victim = Path(directory, "victim")
         victim.write_text("mine")
         for path in (directory, victim):
-            os.chown(path, 65533, 65533)
+            os.chown(path, uid, uid)
         done = subprocess.run(
             [python, "-c", textwrap.dedent(UNPRIVILEGED), str(ROOT), packages, str(victim)],
-            user=65533,
-            group=65533,
-            extra_groups=[],
+            **account,
             cwd="/",
             env={"HOME": "/"},
             capture_output=True,
@@ -149,10 +177,12 @@ def test_a_worker_without_privileges_keeps_its_files_and_its_processes() -> None
         assert done.returncode == 0, done.stderr
         verdict, stdout, stderr, unenforced = json.loads(done.stdout)
         assert (verdict, stderr) == ("ok", "")
-        assert stdout.splitlines()[-1] == "65533"
+        assert stdout.splitlines()[-1] == str(uid)
         assert stdout.count("no ") == 7
         assert oct(victim.stat().st_mode)[-3:] == "644"
     assert any("threads" in phrase for phrase in unenforced)
+    if may_isolate_ipc(**account):
+        assert [thing for thing, owner in system_v_objects().items() if owner == uid and thing not in before] == []
 
 
 def test_a_kernel_without_landlock_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
