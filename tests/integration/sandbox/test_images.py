@@ -30,6 +30,7 @@ GIVEN: dict[str, Any] = {"language": "javascript", "args": ("a", "b"), "stdin": 
 @pytest.mark.usefixtures("javascript_image")
 def test_a_javascript_program_in_docker(docker_sandbox: DockerSandbox) -> None:
     result = run_in(docker_sandbox, SCRIPT, **GIVEN)
+    result.close()
     assert (result.verdict, result.exit_code) == (Verdict.NONZERO_EXIT, 3), result
     assert result.stdout == "a,b in e main.js,out\n"
 
@@ -38,6 +39,7 @@ def test_a_javascript_program_as_a_process(process_sandbox: ProcessSandbox) -> N
     if not shutil.which("node", path="/usr/bin:/bin"):
         pytest.skip("no node under /usr")
     result = run_in(process_sandbox, SCRIPT, **GIVEN)
+    result.close()
     assert (result.verdict, result.exit_code) == (Verdict.NONZERO_EXIT, 3), result
     assert result.stdout == "a,b in e main.js,out\n"
 
