@@ -35,6 +35,19 @@ def in_docker(client: docker.DockerClient, image: str | None = None, **options: 
     return DockerSandbox(client, images=images, labels=LABELS, **options)
 
 
+#: Forks until it may not, and says why and how often.
+FORKS = """
+    import os, time
+    n = 0
+    try:
+        while n < 200:
+            if os.fork() == 0: time.sleep(30); os._exit(0)
+            n += 1
+    except OSError as exc: print(exc.strerror)
+    print(n)
+"""
+
+
 @dataclass
 class Heard:
     """What the callbacks of one run were told."""

@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from tests.conftest import missing
-from tests.integration.sandbox.sandboxes import Heard, Run, in_docker, processes_with, run_in, until
+from tests.integration.sandbox.sandboxes import FORKS, Heard, Run, in_docker, processes_with, run_in, until
 from workers.sandbox import Verdict, gvisor
 from workers.sandbox.docker import DockerSandbox
 from workers.sandbox.frames import END, pack
@@ -117,17 +117,7 @@ def test_the_smallest_memory_is_enough_to_start(run: Run) -> None:
 
 
 def test_pids_are_limited(run: Run) -> None:
-    code = """
-    import os, time
-    n = 0
-    try:
-        while n < 200:
-            if os.fork() == 0: time.sleep(30); os._exit(0)
-            n += 1
-    except OSError as exc: print(exc.strerror)
-    print(n)
-    """
-    said, forks = run(code, pids=10).stdout.splitlines()
+    said, forks = run(FORKS, pids=10).stdout.splitlines()
     assert said == "Resource temporarily unavailable"
     assert 5 <= int(forks) <= 10
 

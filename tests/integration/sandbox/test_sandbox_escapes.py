@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sandbox.sandboxes import Heard, Run, processes_with, run_in, unique, until
+from tests.integration.sandbox.sandboxes import FORKS, Heard, Run, processes_with, run_in, unique, until
 from workers.sandbox import Sandbox, Verdict
 from workers.sandbox.frames import END, STDOUT, pack
 
@@ -109,17 +109,7 @@ def test_a_fork_bomb_hits_the_limit_and_nothing_of_it_survives(run: Run) -> None
 
 
 def test_pids_are_limited(run: Run) -> None:
-    code = """
-    import os, time
-    n = 0
-    try:
-        while n < 200:
-            if os.fork() == 0: time.sleep(30); os._exit(0)
-            n += 1
-    except OSError as exc: print(exc.strerror)
-    print(n)
-    """
-    said, forks = run(code, pids=10).stdout.splitlines()
+    said, forks = run(FORKS, pids=10).stdout.splitlines()
     assert said == "Resource temporarily unavailable"
     assert 5 <= int(forks) <= 10
 
