@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from celery.exceptions import Reject
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -30,8 +31,15 @@ _RETRY_S = 0.5
 
 @celery_app.task(name=RUN)
 def run(ids: list[str]) -> None:
-    """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly."""
+    """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly.
+
+    Raises:
+        celery.exceptions.Reject: Postgres does not hear this worker; the envelope goes back, for one that it hears.
+    """
     this = node.current()
+    if not this.heart.healthy:
+        threading.Event().wait(_RETRY_S)
+        raise Reject("Postgres has not heard this worker for a lease", requeue=True)
     asked_at = time.monotonic()
     claims = _claim(ids, this.name)
     with this.heart.holding(claims, asked_at) as holds:

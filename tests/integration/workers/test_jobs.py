@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from celery.exceptions import Reject
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -136,6 +137,17 @@ def test_an_envelope_that_comes_again_runs_nothing(worker: Node, sandbox: FakeSa
     run(["none"])
     run([])
     assert len(sandbox.specs) == 1
+
+
+def test_a_worker_that_postgres_does_not_hear_leaves_envelopes_to_others(
+    worker: Node, clawq: pytest.MonkeyPatch
+) -> None:
+    task_id = queued()
+    clawq.setattr(type(worker.heart), "healthy", False)
+    with pytest.raises(Reject) as refusal:
+        run([task_id])
+    assert refusal.value.requeue
+    assert status(task_id) == "queued"
 
 
 def test_a_cancelled_program_is_killed_and_then_the_task_is_cancelled(worker: Node, sandbox: FakeSandbox) -> None:
