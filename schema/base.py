@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
 import uuid_utils
@@ -35,3 +36,8 @@ class Base(DeclarativeBase):
 def new_id() -> str:
     """A new UUIDv7 as text: unique, and in the order of creation to the millisecond."""
     return str(uuid_utils.uuid7())
+
+
+def one_of(column: str, words: type[StrEnum] | tuple[str, ...]) -> str:
+    """The SQL condition that `column` holds one of `words`."""
+    return f"{column} IN ({', '.join(repr(str(w)) for w in words)})"

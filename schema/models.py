@@ -9,6 +9,7 @@ from schema.memories import Memory
 from schema.messages import Message
 from schema.sessions import Session
 from schema.tasks import Attempt, Edge, Event, Task
+from schema.workflows import Workflow
 
 __all__ = [
     "Agent",
@@ -25,4 +26,5 @@ __all__ = [
     "Session",
     "Task",
     "Worker",
+    "Workflow",
 ]

@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, SmallIntege
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from schema.base import Base, Id, Json, Name, Now, Time, Word
+from schema.base import Base, Id, Json, Name, Now, Time, Word, one_of
 
 
 class TaskStatus(StrEnum):
@@ -35,8 +35,26 @@ class Priority(StrEnum):
     LOW = "low"
 
 
-def _one_of(column: str, words: type[StrEnum] | tuple[str, ...]) -> str:
-    return f"{column} IN ({', '.join(repr(str(w)) for w in words)})"
+_IN_WORKFLOW = "workflow_id IS NOT NULL"
+
+
+class Carrier(StrEnum):
+    """Who brings a pending task to its queue once its parents are done."""
+
+    #: The next admission.
+    GATEWAY = "gateway"
+    #: Nobody, until its workflow has been looked at (app/workflows/advance.py).
+    COORDINATOR = "coordinator"
+    #: A chain or chord that is on its way.
+    CANVAS = "canvas"
+
+
+class OnFailure(StrEnum):
+    """What becomes of the tasks below one that did not succeed."""
+
+    SKIP = "skip"
+    CONTINUE = "continue"
+    CANCEL = "cancel"
 
 
 class Task(Base):
@@ -61,7 +79,17 @@ class Task(Base):
     #: Whether assigned_to came with the POST; otherwise each admission picks anew.
     pinned: Mapped[bool] = mapped_column(server_default=text("false"))
     session_id: Mapped[Id | None] = mapped_column(ForeignKey("sessions.id"))
+    #: What follows is of a workflow's tasks alone.
     workflow_id: Mapped[Id | None]
+    #: Its name in the workflow; an item of a map is called key[0], key[1] …
+    key: Mapped[Name | None]
+    on_failure: Mapped[Word] = mapped_column(server_default=OnFailure.SKIP)
+    #: What is looked at before it may start: `payload` with references, `when`, `map`. None: nothing.
+    rules: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    #: The task with `map` that this is an item of, and the item's position from 0.
+    mapped_from: Mapped[Id | None]
+    position: Mapped[int | None]
+    carrier: Mapped[Word] = mapped_column(server_default=Carrier.GATEWAY)
 
     status: Mapped[Word] = mapped_column(server_default=TaskStatus.PENDING)
     progress: Mapped[int | None] = mapped_column(server_default=text("0"))
@@ -70,7 +98,7 @@ class Task(Base):
 
     #: Ids of the parents, as posted.
     dependencies: Mapped[list[str] | None] = mapped_column(JSONB)
-    #: Parents that have not succeeded yet.
+    #: Parents, or items, that its start or end waits for.
     deps_left: Mapped[int] = mapped_column(server_default=text("0"))
     #: Not admitted before this: a delayed start or the wait before a retry.
     available_at: Mapped[Now]
@@ -83,10 +111,13 @@ class Task(Base):
     #: Failures of the program in this round; the task fails when they reach max_attempts.
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     max_attempts: Mapped[int] = mapped_column(server_default=text("1"))
+    #: The waits between tries: `delay_s`, `factor`, `max_delay_s`. None: as usual.
+    retry: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     #: Lost workers and sandbox faults in this round, with a bound of their own.
     infra_failures: Mapped[int] = mapped_column(server_default=text("0"))
 
-    #: Envelopes sent since admission, and when the next is due if nobody claims.
+    #: Envelopes sent since admission, and when the next is due if nobody claims; of a task that a canvas carries, when
+    #: that has become too late.
     dispatches: Mapped[int] = mapped_column(server_default=text("0"))
     last_dispatched_at: Mapped[Time | None]
     next_dispatch_at: Mapped[Time | None]
@@ -103,8 +134,10 @@ class Task(Base):
     completed_at: Mapped[Time | None]
 
     __table_args__ = (
-        CheckConstraint(_one_of("status", TaskStatus), name="status"),
-        CheckConstraint(_one_of("priority", Priority), name="priority"),
+        CheckConstraint(one_of("status", TaskStatus), name="status"),
+        CheckConstraint(one_of("priority", Priority), name="priority"),
+        CheckConstraint(one_of("carrier", Carrier), name="carrier"),
+        CheckConstraint(one_of("on_failure", OnFailure), name="on_failure"),
         CheckConstraint("progress BETWEEN 0 AND 100", name="progress"),
         CheckConstraint("deps_left >= 0", name="deps_left"),
         Index("tasks_idx_status", "status"),
@@ -120,8 +153,21 @@ class Task(Base):
             "priority_rank",
             "available_at",
             "id",
-            postgresql_where=text("status = 'pending' AND deps_left = 0"),
+            postgresql_where=text("status = 'pending' AND deps_left = 0 AND carrier = 'gateway'"),
         ),
+        Index("tasks_idx_workflow_key", "workflow_id", "key", unique=True, postgresql_where=text(_IN_WORKFLOW)),
+        # The coordinator: what is still open of a workflow, and what is ready in it.
+        Index(
+            "tasks_idx_workflow_open",
+            "workflow_id",
+            postgresql_where=text(f"{_IN_WORKFLOW} AND status IN ('pending', 'queued', 'running')"),
+        ),
+        Index(
+            "tasks_idx_workflow_ready",
+            "workflow_id",
+            postgresql_where=text("status = 'pending' AND deps_left = 0 AND carrier <> 'gateway'"),
+        ),
+        Index("tasks_idx_mapped_from", "mapped_from", postgresql_where=text("mapped_from IS NOT NULL")),
         # The clock: only rows in flight, so both stay small.
         Index("tasks_idx_next_dispatch", "next_dispatch_at", postgresql_where=text("status = 'queued'")),
         Index("tasks_idx_running", "id", postgresql_where=text("status = 'running'")),
@@ -204,13 +250,13 @@ class Event(Base):
     data: Mapped[Json] = mapped_column(server_default=text("'{}'"))
 
     __table_args__ = (
-        CheckConstraint(_one_of("kind", EventKind), name="kind"),
+        CheckConstraint(one_of("kind", EventKind), name="kind"),
         # Ending twice is impossible.
         Index(
             "events_one_end_a_round",
             "task_id",
             "round",
             unique=True,
-            postgresql_where=text(_one_of("kind", TERMINAL)),
+            postgresql_where=text(one_of("kind", TERMINAL)),
         ),
     )

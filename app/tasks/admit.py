@@ -56,11 +56,11 @@ _CANDIDATES = prepared(
     WITH RECURSIVE open AS MATERIALIZED (
         SELECT * FROM unnest(CAST(:pinned AS bool[]), CAST(:places AS text[]), CAST(:task_types AS text[]))
     ), owners AS (
-        SELECT q.queue, (SELECT owner FROM tasks WHERE status = 'pending' AND deps_left = 0
+        SELECT q.queue, (SELECT owner FROM tasks WHERE status = 'pending' AND deps_left = 0 AND carrier = 'gateway'
                          AND queue = q.queue ORDER BY owner LIMIT 1) AS owner
         FROM unnest(CAST(:queues AS text[])) AS q (queue)
         UNION ALL
-        SELECT o.queue, (SELECT owner FROM tasks WHERE status = 'pending' AND deps_left = 0
+        SELECT o.queue, (SELECT owner FROM tasks WHERE status = 'pending' AND deps_left = 0 AND carrier = 'gateway'
                          AND queue = o.queue AND owner > o.owner ORDER BY owner LIMIT 1)
         FROM owners o WHERE o.owner IS NOT NULL
     ), heads AS (
@@ -70,8 +70,8 @@ _CANDIDATES = prepared(
         CROSS JOIN LATERAL (
             SELECT id, queue, owner, task_type, assigned_to, priority_rank, available_at
             FROM tasks
-            WHERE status = 'pending' AND deps_left = 0 AND queue = o.queue AND owner = o.owner
-              AND priority_rank = r.rank AND available_at <= now()
+            WHERE status = 'pending' AND deps_left = 0 AND carrier = 'gateway'
+              AND queue = o.queue AND owner = o.owner AND priority_rank = r.rank AND available_at <= now()
               AND (assigned_to IS NOT NULL, coalesce(assigned_to, o.queue), task_type) IN (SELECT * FROM open)
             ORDER BY available_at, id LIMIT :limit
         ) t

@@ -42,7 +42,8 @@ _CLAIM = prepared(
     SELECT id, attempt, task_type, payload, failures, infra_failures, max_attempts, deadline,
            CASE WHEN task_type = ANY(:sandboxed)
                 THEN (SELECT configuration->'sandbox' FROM agents a WHERE a.id = u.assigned_to) END AS sandbox,
-           EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND available_at <= now()) AS backlog
+           EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND carrier = 'gateway'
+                   AND available_at <= now()) AS backlog
     FROM u
     """,
 )

@@ -82,7 +82,8 @@ _EXPIRE = text(
 )
 _ADMISSIBLE = text(
     """
-    SELECT EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND available_at <= now())
+    SELECT EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND carrier = 'gateway'
+                   AND available_at <= now())
     """
 )
 
