@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 from app import metrics
 from app.celery import celery_app
 from app.db import Db, after_commit, noted
-from app.queues import ADMIT, RUN, Queue
+from app.queues import ADMIT, ADVANCE, RUN, Queue
 from app.settings import settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ _SOCKET_TIMEOUT_S = 0.25
 #: The gateway job deletes the key as its first act, so it only outlives a lost envelope.
 _BELL_EXPIRY_S = 2
 _TOLD = "clawq.told"
+_ADVANCED = "clawq.advanced"
+#: Workflows in one envelope, which one slot looks at in turn.
+_WORKFLOWS = 20
 #: Redis channel that carries JSON lists of the ids of tasks with news.
 NEWS = "clawq:news"
 
@@ -89,14 +92,27 @@ def tell_after(db: Db, task_ids: Iterable[str]) -> None:
     after_commit(db, _TOLD, partial(tell, told))
 
 
+def advance(workflow_ids: Iterable[str]) -> None:
+    """Ask the coordinator to look at these workflows. Many rings for one make one envelope."""
+    attempt("advance", partial(_advance, sorted(workflow_ids)))
+
+
+def advance_after(db: Db, workflow_ids: Iterable[str]) -> None:
+    """`advance`, once `db` has committed: one ring for everything that its transaction changed."""
+    earlier = noted(db, _ADVANCED)
+    asked = {*(earlier.args[0] if isinstance(earlier, partial) else ()), *workflow_ids}
+    if asked:
+        after_commit(db, _ADVANCED, partial(advance, asked))
+
+
 def answers() -> bool:
     """Whether Redis answers in time."""
     return attempt("ping", client().ping)
 
 
-def answer() -> None:
-    """The gateway has heard the bell: the next ring sends an envelope again."""
-    attempt("answer", lambda: client().delete(_bell()))
+def answer(workflow_id: str | None = None) -> None:
+    """The gateway, or the coordinator for a workflow, has heard the bell: the next ring sends an envelope again."""
+    attempt("answer", lambda: client().delete(_bell(workflow_id)))
 
 
 @cache
@@ -126,8 +142,8 @@ def attempt(what: str, action: Callable[[], Any]) -> bool:
     return True
 
 
-def _bell() -> str:
-    return f"clawq:bell:{Queue.GATEWAY}"
+def _bell(workflow_id: str | None = None) -> str:
+    return f"clawq:bell:{Queue.COORDINATOR}:{workflow_id}" if workflow_id else f"clawq:bell:{Queue.GATEWAY}"
 
 
 def _ring() -> None:
@@ -138,6 +154,20 @@ def _ring() -> None:
     except BaseException:
         client().delete(_bell())
         raise
+
+
+def _advance(workflow_ids: Sequence[str]) -> None:
+    with client().pipeline(transaction=False) as pipe:
+        for workflow_id in workflow_ids:
+            pipe.set(_bell(workflow_id), "1", nx=True, ex=_BELL_EXPIRY_S)
+        rung = [workflow_id for workflow_id, first in zip(workflow_ids, pipe.execute(), strict=True) if first]
+    for start in range(0, len(rung), _WORKFLOWS):
+        few = rung[start : start + _WORKFLOWS]
+        try:
+            _publish(ADVANCE, [few], Queue.COORDINATOR)
+        except BaseException:
+            client().delete(*(_bell(workflow_id) for workflow_id in rung[start:]))
+            raise
 
 
 def _publish(job: str, args: list[object], queue: Queue) -> None:

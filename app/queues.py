@@ -18,3 +18,7 @@ class Queue(StrEnum):
 ADMIT = "gateway.admit"
 #: Celery job: claim and run tasks. One argument, a list of task ids.
 RUN = "tasks.run"
+#: Celery job: look at workflows and carry them on. One argument, a list of workflow ids.
+ADVANCE = "workflows.advance"
+#: Celery job: a chain or chord has come to these tasks. One argument, a list of task ids.
+STEP = "workflows.step"

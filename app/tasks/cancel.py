@@ -8,13 +8,14 @@ from sqlalchemy.orm import Session
 from app import publisher
 from app.errors import Conflict
 from app.tasks.finish import after_end
+from app.tasks.release import Ended
 from schema.tasks import TaskStatus
 
 # All that is asked of the row is asked of it as it was locked: a retry may be making another of it at this moment.
 _CANCEL = text(
     """
     WITH locked AS (
-        SELECT id, status, cancel_requested_at FROM tasks WHERE id = :id FOR UPDATE
+        SELECT id, status, workflow_id, cancel_requested_at FROM tasks WHERE id = :id FOR UPDATE
     ), u AS (
         UPDATE tasks t SET
             status = CASE t.status WHEN 'running' THEN 'running' ELSE 'cancelled' END,
@@ -28,7 +29,7 @@ _CANCEL = text(
         INSERT INTO events (task_id, seq, kind, round, attempt)
         SELECT id, last_seq, CASE status WHEN 'running' THEN 'cancel_requested' ELSE status END, round, attempt FROM u
     )
-    SELECT coalesce(u.status, locked.status) AS status, u.id IS NOT NULL AS done FROM locked LEFT JOIN u USING (id)
+    SELECT coalesce(u.status, locked.status) AS status, workflow_id, u.id IS NOT NULL AS done FROM locked LEFT JOIN u USING (id)
     """
 )
 
@@ -42,11 +43,11 @@ def cancel(db: Session, task_id: str) -> TaskStatus:
     Raises:
         Conflict: it has already ended otherwise.
     """
-    status, done = db.execute(_CANCEL, {"id": task_id}).one()
+    status, workflow_id, done = db.execute(_CANCEL, {"id": task_id}).one()
     if status not in (TaskStatus.CANCELLED, TaskStatus.RUNNING):
         raise Conflict(f"The task is {status}.")
     if done and status == TaskStatus.CANCELLED:
-        after_end(db, [(task_id, status)])
+        after_end(db, [Ended(task_id, status, workflow_id)])
     elif done:
         publisher.tell_after(db, [task_id])
     return TaskStatus(status)

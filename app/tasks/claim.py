@@ -41,7 +41,7 @@ _CLAIM = prepared(
     )
     SELECT id, attempt, task_type, payload, failures, infra_failures, max_attempts, deadline,
            CASE WHEN task_type = ANY(:sandboxed)
-                THEN (SELECT configuration->'sandbox' FROM agents a WHERE a.id = u.assigned_to) END AS sandbox,
+                THEN (SELECT configuration->'sandbox' FROM agents a WHERE a.id = u.assigned_to) END AS sandbox, retry,
            EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND carrier = 'gateway'
                    AND available_at <= now()) AS backlog
     FROM u
@@ -65,6 +65,8 @@ class Claim:
     deadline: datetime | None
     #: What the agent's configuration says of sandboxes: {"images": {task type: image}, "runtime": name}, both optional.
     sandbox: dict[str, Any] | None = None
+    #: The waits between its tries: `delay_s`, `factor`, `max_delay_s`; None: as usual (retry.py).
+    retry: dict[str, float] | None = None
 
 
 def claim(db: Db, ids: Sequence[str], worker: str) -> list[Claim]:

@@ -10,7 +10,7 @@ from app import metrics, publisher
 from app.db import Db, after_commit
 from app.prepared import prepared
 from app.tasks.claim import Claim
-from app.tasks.release import release
+from app.tasks.release import Ended, release
 from app.tasks.retry import Outcome, settle
 
 # A cancel that came while the program was failing wins over another try; a success stands.
@@ -35,9 +35,10 @@ _FINISH = prepared(
             completed_at = CASE WHEN n.status <> 'pending' OR t.cancel_requested_at IS NOT NULL THEN now() END,
             available_at = now() + n.delay_s * interval '1 second',
             assigned_to = CASE WHEN n.status <> 'pending' OR pinned THEN assigned_to END,
+            carrier = CASE WHEN workflow_id IS NULL THEN carrier ELSE 'coordinator' END,
             lease_owner = NULL, lease_until = NULL, last_seq = last_seq + 1, updated_at = now()
         FROM locked n WHERE t.id = n.id AND n.was = 'running'
-        RETURNING t.id, t.attempt, t.round, t.status, t.last_seq, n.outcome, n.error, n.delay_s
+        RETURNING t.id, t.attempt, t.round, t.status, t.workflow_id, t.last_seq, n.outcome, n.error, n.delay_s
     ), a AS (
         UPDATE attempts a SET ended_at = now(), outcome = u.outcome, error = u.error
         FROM u WHERE a.task_id = u.id AND a.attempt = u.attempt
@@ -49,13 +50,17 @@ _FINISH = prepared(
                    'delay_s', CASE WHEN status = 'pending' THEN round(delay_s::numeric, 3) END))
         FROM u
     )
-    SELECT id, status FROM u
+    SELECT id, status, workflow_id FROM u
     """,
 )
 
 
-def finish(db: Db, ended: Sequence[tuple[Claim, Outcome]]) -> set[str]:
+def finish(db: Db, ended: Sequence[tuple[Claim, Outcome]], *, in_canvas: bool = False) -> set[str]:
     """Write how attempts ended, release or skip the children of those that ended for good.
+
+    Args:
+        ended: the attempts, and how each ended.
+        in_canvas: whether a chain or chord goes on from here (release.py).
 
     Returns:
         The ids that were still ours. The result of any other is discarded: its lease had gone to someone else.
@@ -75,16 +80,16 @@ def finish(db: Db, ended: Sequence[tuple[Claim, Outcome]]) -> set[str]:
             "delays": [s.delay_s for s in settled],
         },
     ).all()
-    after_end(db, [(row.id, row.status) for row in rows])
+    after_end(db, [Ended(*row) for row in rows], in_canvas=in_canvas)
     return {row.id for row in rows}
 
 
-def after_end(db: Db, ended: Sequence[tuple[str, str]]) -> None:
+def after_end(db: Db, ended: Sequence[Ended], *, in_canvas: bool = False) -> None:
     """What every way to end a task owes: its children, the counters, and news for those who watch."""
-    release(db, ended)
+    release(db, ended, in_canvas=in_canvas)
     if ended:
-        publisher.tell_after(db, [task_id for task_id, _ in ended])
-        after_commit(db, ("count", ended[0]), partial(_count, [status for _, status in ended]))
+        publisher.tell_after(db, [task.id for task in ended])
+        after_commit(db, ("count", ended[0]), partial(_count, [task.status for task in ended]))
 
 
 def _count(statuses: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from app.db import Db, after_commit
 from app.tasks.admit import REDISPATCH_S
 from app.tasks.dispatch import Queued, envelopes
 from app.tasks.finish import after_end
+from app.tasks.release import Ended
 from app.tasks.retry import MAX_INFRA_FAILURES
 
 #: Rows a verb takes in one transaction.
@@ -47,10 +48,11 @@ _TAKE_BACK = text(
             completed_at = CASE WHEN due.next <> 'pending' THEN now() END,
             available_at = now() + (power(2, infra_failures) - 1) * interval '1 second',
             assigned_to = CASE WHEN due.next <> 'pending' OR pinned THEN assigned_to END,
+            carrier = CASE WHEN workflow_id IS NULL THEN carrier ELSE 'coordinator' END,
             lease_owner = NULL, lease_until = NULL, updated_at = now(),
             last_seq = last_seq + CASE WHEN due.next = 'pending' THEN 1 ELSE 2 END
         FROM due WHERE t.id = due.id
-        RETURNING t.id, t.attempt, t.round, t.status, t.last_seq, due.why, due.lease_owner
+        RETURNING t.id, t.attempt, t.round, t.status, t.workflow_id, t.last_seq, due.why, due.lease_owner
     ), a AS (
         UPDATE attempts a SET ended_at = now(), outcome = 'lease_expired', error = u.why
         FROM u WHERE a.task_id = u.id AND a.attempt = u.attempt
@@ -61,7 +63,7 @@ _TAKE_BACK = text(
         UNION ALL
         SELECT id, last_seq, status, round, attempt, jsonb_build_object('error', why) FROM u WHERE status <> 'pending'
     )
-    SELECT id, status FROM u
+    SELECT id, status, workflow_id FROM u
     """
 )
 _EXPIRE = text(
@@ -72,12 +74,12 @@ _EXPIRE = text(
     ), u AS (
         UPDATE tasks t SET status = 'failed', error = 'The deadline passed before it was started.',
                            completed_at = now(), last_seq = last_seq + 1, updated_at = now()
-        FROM due WHERE t.id = due.id RETURNING t.id, t.last_seq, t.round, t.attempt, t.status, t.error
+        FROM due WHERE t.id = due.id RETURNING t.id, t.last_seq, t.round, t.attempt, t.status, t.workflow_id, t.error
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)
         SELECT id, last_seq, 'failed', round, attempt, jsonb_build_object('error', error) FROM u
     )
-    SELECT id, status FROM u
+    SELECT id, status, workflow_id FROM u
     """
 )
 _ADMISSIBLE = text(
@@ -101,14 +103,14 @@ def take_back(db: Db, batch: int | None = None) -> int:
     """End attempts whose lease has expired; their tasks go back to pending, or end. Returns how many."""
     rows = db.execute(_TAKE_BACK, {"batch": batch or BATCH, "max_infra": MAX_INFRA_FAILURES}).all()
     metrics.LEASES_EXPIRED.inc(len(rows))
-    after_end(db, [(row.id, row.status) for row in rows])
+    after_end(db, [Ended(*row) for row in rows])
     return len(rows)
 
 
 def expire(db: Db, batch: int | None = None) -> int:
     """Fail tasks that no worker started before their deadline. Returns how many."""
     rows = db.execute(_EXPIRE, {"batch": batch or BATCH}).all()
-    after_end(db, [(row.id, row.status) for row in rows])
+    after_end(db, [Ended(*row) for row in rows])
     return len(rows)
 
 

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import text
 
 from app import publisher
 from app.db import Db, after_commit
 from app.prepared import prepared
-from schema.tasks import TaskStatus
+from schema.tasks import Carrier, TaskStatus
 
-# Locks in id order, so that two parents that end together cannot wait for each other.
+#: Seconds that a chain or chord has to bring a task whose parents are done; then the coordinator does.
+CANVAS_S = 10
+
+# Locks in id order, so that two parents that end together cannot wait for each other. A canvas that a parent does not
+# run in will not come by for its child: the child is the coordinator's again.
 _RELEASE = prepared(
     "release",
     """
     WITH gone AS (
-        DELETE FROM edges WHERE parent_id = ANY(:parents) RETURNING child_id
+        DELETE FROM edges WHERE parent_id = ANY(:parents) RETURNING child_id, parent_id
     ), k AS (
-        SELECT child_id AS id, count(*) AS parents FROM gone GROUP BY child_id
+        SELECT child_id AS id, array_agg(parent_id) AS parents FROM gone GROUP BY child_id
     ), locked AS (
-        SELECT t.id, k.parents FROM k JOIN tasks t USING (id) ORDER BY t.id FOR UPDATE OF t
+        SELECT t.id, t.carrier, k.parents FROM k JOIN tasks t USING (id) ORDER BY t.id FOR UPDATE OF t
     )
-    UPDATE tasks t SET deps_left = t.deps_left - locked.parents, updated_at = now()
+    UPDATE tasks t SET
+        deps_left = t.deps_left - cardinality(locked.parents),
+        carrier = CASE WHEN locked.carrier = 'canvas' AND NOT :in_canvas THEN 'coordinator' ELSE locked.carrier END,
+        next_dispatch_at = CASE WHEN locked.carrier = 'canvas' THEN now() + :canvas_s * interval '1 second'
+                                ELSE t.next_dispatch_at END,
+        updated_at = now()
     FROM locked WHERE t.id = locked.id
-    RETURNING t.deps_left
+    RETURNING t.carrier, t.deps_left, CASE WHEN t.carrier = 'canvas' THEN locked.parents END AS parents
     """,
 )
+# All the way down, but not past what lets those below it go on.
 _SKIP = text(
     """
     WITH RECURSIVE down AS (
         SELECT child_id AS id, parent_id AS cause FROM edges WHERE parent_id = ANY(:parents)
         UNION
-        SELECT e.child_id, d.cause FROM edges e JOIN down d ON e.parent_id = d.id
+        SELECT e.child_id, d.cause FROM down d JOIN tasks t ON t.id = d.id AND t.on_failure <> 'continue'
+        JOIN edges e ON e.parent_id = d.id
     ), causes AS (
         SELECT id, min(cause) AS cause FROM down GROUP BY id
     ), locked AS (
@@ -41,24 +53,63 @@ _SKIP = text(
         UPDATE tasks t SET status = 'skipped', error = 'Parent ' || causes.cause || ' did not succeed.',
                            completed_at = now(), last_seq = last_seq + 1, updated_at = now()
         FROM locked JOIN causes USING (id) WHERE t.id = locked.id AND locked.status = 'pending'
-        RETURNING t.id, t.last_seq, t.round, t.attempt, causes.cause
+        RETURNING t.id, t.status, t.workflow_id, t.last_seq, t.round, t.attempt, causes.cause
+    ), e AS (
+        INSERT INTO events (task_id, seq, kind, round, attempt, data)
+        SELECT id, last_seq, 'skipped', round, attempt, jsonb_build_object('parent', cause) FROM u
     )
-    INSERT INTO events (task_id, seq, kind, round, attempt, data)
-    SELECT id, last_seq, 'skipped', round, attempt, jsonb_build_object('parent', cause) FROM u RETURNING task_id
+    SELECT id, status, workflow_id FROM u
     """
 )
+_TOLERATED = text("SELECT id FROM tasks WHERE id = ANY(:ids) AND on_failure = 'continue'")
 
 
-def release(db: Db, ended: Sequence[tuple[str, str]]) -> None:
-    """Tell the children of tasks that ended; `ended` pairs ids with statuses, pending ones are passed over.
+class Ended(NamedTuple):
+    """A task that has ended, or is pending again."""
+
+    id: str
+    status: str
+    workflow_id: str | None
+
+
+def release(db: Db, ended: Sequence[Ended], *, in_canvas: bool = False) -> None:
+    """Tell the children of tasks that ended, and the coordinator where nothing else carries their workflow on.
 
     Must be a statement of its own after the one that ended the parents: only a snapshot taken once their rows are
     locked sees the children that a submit added while it held them (check.py).
+
+    Args:
+        ended: tasks; those that are pending again release nobody.
+        in_canvas: whether the chain or chord that brought them goes on from here.
     """
-    succeeded = [task_id for task_id, status in ended if status == TaskStatus.SUCCEEDED]
-    if succeeded and any(row.deps_left == 0 for row in db.execute(_RELEASE, {"parents": succeeded})):
-        after_commit(db, "ring", publisher.ring)
-    lost = [t for t, status in ended if status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED)]
+    carried = _let_go(db, [task.id for task in ended if task.status == TaskStatus.SUCCEEDED], in_canvas=in_canvas)
+    publisher.advance_after(db, _workflows(task for task in ended if task.id not in carried))
+    lost = [t for t in ended if t.status in (TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.SKIPPED)]
     # All the way down in one statement, and once more: what was skipped is locked now, and may have got children too.
-    while lost and (lost := list(db.execute(_SKIP, {"parents": lost}).scalars())):
-        publisher.tell_after(db, lost)
+    while lost:
+        tolerated = _tolerated(db, lost)
+        _let_go(db, tolerated, in_canvas=in_canvas)
+        parents = [task.id for task in lost if task.id not in tolerated]
+        lost = [Ended(*row) for row in db.execute(_SKIP, {"parents": parents})] if parents else []
+        publisher.advance_after(db, _workflows(lost))
+        publisher.tell_after(db, [task.id for task in lost])
+
+
+def _let_go(db: Db, parents: Sequence[str], *, in_canvas: bool) -> set[str]:
+    """Release the children of `parents`. Returns those parents from which a canvas goes on."""
+    if not parents:
+        return set()
+    rows = db.execute(_RELEASE, {"parents": list(parents), "in_canvas": in_canvas, "canvas_s": CANVAS_S}).all()
+    if any(row.deps_left == 0 and row.carrier == Carrier.GATEWAY for row in rows):
+        after_commit(db, "ring", publisher.ring)
+    return {parent for row in rows for parent in row.parents or ()}
+
+
+def _tolerated(db: Db, lost: Sequence[Ended]) -> list[str]:
+    """Those of `lost` below which tasks go on as if it had succeeded."""
+    ids = [task.id for task in lost if task.workflow_id]
+    return list(db.execute(_TOLERATED, {"ids": ids}).scalars()) if ids else []
+
+
+def _workflows(tasks: Iterable[Ended]) -> set[str]:
+    return {task.workflow_id for task in tasks if task.workflow_id}

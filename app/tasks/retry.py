@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from sqlalchemy import text
@@ -19,6 +21,7 @@ from schema.tasks import TaskStatus
 #: Lost workers and sandbox faults that a task survives in one round; the next one fails it.
 MAX_INFRA_FAILURES = 3
 _FIRST_DELAY_S = 1.0
+_FACTOR = 2.0
 _LONGEST_DELAY_S = 300.0
 
 
@@ -58,14 +61,20 @@ def settle(claim: Claim, outcome: Outcome) -> Settlement:
     elif outcome.kind != "handed_back":
         again = outcome.retryable and failures < claim.max_attempts and infra_failures < MAX_INFRA_FAILURES
         status = TaskStatus.PENDING if again else TaskStatus.FAILED
-        delay_s = backoff_s(failures + infra_failures) if again else 0.0
+        delay_s = backoff_s(failures + infra_failures, claim.retry or {}) if again else 0.0
     return Settlement(status=status, failures=failures, infra_failures=infra_failures, delay_s=delay_s)
 
 
-def backoff_s(failures: int) -> float:
-    """Seconds to wait after the `failures`-th failure: 1, 2, 4 … 300, each ± 20% so that a crowd spreads out."""
-    # Past 2¹⁶ the longest delay holds anyway, and a float would overflow at 2¹⁰²⁴.
-    delay_s = min(_FIRST_DELAY_S * 2.0 ** min(failures - 1, 16), _LONGEST_DELAY_S)
+def backoff_s(failures: int, policy: Mapping[str, float] = MappingProxyType({})) -> float:
+    """Seconds to wait after the `failures`-th failure: 1, 2, 4 … 300, each ± 20% so that a crowd spreads out.
+
+    Args:
+        failures: from 1.
+        policy: `delay_s`, `factor` and `max_delay_s` in place of 1, 2 and 300.
+    """
+    # A float would overflow at 2¹⁰²⁴, and long before that the longest delay holds.
+    growth = policy.get("factor", _FACTOR) ** min(failures - 1, 60)
+    delay_s = min(policy.get("delay_s", _FIRST_DELAY_S) * growth, policy.get("max_delay_s", _LONGEST_DELAY_S))
     return delay_s * random.uniform(0.8, 1.2)  # noqa: S311
 
 
