@@ -1,7 +1,7 @@
 """References: how a payload takes what only the run of its workflow knows.
 
-`{"$ref": PATH}` stands for what PATH names, `{"$literal": X}` for X as it is. What a reference brings is data: nothing in
-it is replaced again.
+`{"$ref": PATH}` stands for what PATH names, `{"$literal": X}` for X as it is. What a reference brings is data: nothing
+in it is replaced again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from app.workflows.paths import BadPath, Missing, Path, follow, kind, parse
 
 #: How deep lists and objects nest where references are looked for.
 MAX_DEPTH = 64
-#: Characters of JSON that the references of one value bring together. A small payload could ask for a large value often.
+#: Characters of JSON that the references of one value bring together: a small payload can name a large value often.
 MAX_BROUGHT = 16 << 20
 
 MISSING: Final = object()
@@ -70,7 +70,7 @@ def problems_of(value: Any, *, mapped: bool) -> list[Problem]:
         value: JSON.
         mapped: whether `item` and `index` can be named.
     """
-    found = []
+    found: list[Problem] = []
     for loc, special in _specials(value):
         if special is None:
             found.append(Problem(loc, f"nested deeper than {MAX_DEPTH}"))

@@ -85,8 +85,8 @@ def test_whatever_is_posted_resolves_or_is_unresolved(value: Any) -> None:
     task_keys(value)
     try:
         resolve(value, SCOPE)
-    except Unresolved as error:
-        assert str(error)
+    except Unresolved:
+        pass
     else:
         # A default that is not needed is not looked at.
         assert not problems or any("default" in problem.loc for problem in problems)
@@ -207,10 +207,10 @@ def test_there_is_an_item_only_under_map(path: str) -> None:
         *(
             ({"$ref": path}, ("$ref",))
             for path in (
-                1, None, "", "x", "tasks", "tasks.a", "tasks.a.error", "tasks.a.status.b", "tasks[0].result", "workflow",
-                "workflow.owner", "workflow.id.x", "index.a", "Input", " input", "input ", "input.", "input..a",
-                ".input", "[0]", "input[]", "input[01]", "input[1", "input['a']", 'input["a]', r'input["\x"]',
-                "input.é", "input[9999999999]", "input[*]", "$.input", "input." + "a" * MAX_PATH,
+                1, None, "", "x", "tasks", "tasks.a", "tasks.a.error", "tasks.a.status.b", "tasks[0].result",
+                "workflow", "workflow.owner", "workflow.id.x", "index.a", "Input", " input", "input ", "input.",
+                "input..a", ".input", "[0]", "input[]", "input[01]", "input[1", "input['a']", 'input["a]',
+                r'input["\x"]', "input.é", "input[9999999999]", "input[*]", "$.input", "input." + "a" * MAX_PATH,
             )
         ),
     ],
@@ -262,7 +262,7 @@ def test_nesting_has_a_bound_and_is_no_recursion(default: bool) -> None:
 @pytest.mark.parametrize("text", ["[" * 100_000, "NaN", "1e999", "9" * 5000, '"\\u0000"', '"\\ud800"', "", "{} {}"])
 def test_a_text_is_decoded_only_to_what_can_be_kept(text: str) -> None:
     scope = Scope(input={"v": text}, tasks={}, workflow={})
-    with pytest.raises(Unresolved, match="input.v"):
+    with pytest.raises(Unresolved, match=r"^input\.v: "):
         resolve(ref("input.v", decode="json"), scope)
 
 
