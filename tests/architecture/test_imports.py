@@ -19,6 +19,7 @@ HOMES = {
     "docker": ("workers/sandbox/",),
     "sandlock": ("workers/sandbox/",),
     "chromadb": ("app/memory/index.py",),
+    "yaml": ("app/documents.py",),
     "alembic": ("schema/",),
     "circus": ("app/local/",),
     "typer": ("app/cli/",),
