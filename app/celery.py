@@ -10,11 +10,19 @@ from celery import Celery, signals
 from kombu.entity import Queue as KombuQueue
 
 from app import logs, transport
-from app.queues import ADMIT, Queue
+from app.queues import ADMIT, ADVANCE, Queue
 from app.settings import settings
 
 transport.install()
-celery_app = Celery("clawq", include=["workers.gateway", "workers.run", "workers.lifecycle"])
+celery_app = Celery(
+    "clawq", include=["workers.gateway", "workers.coordinator", "workers.run", "workers.step", "workers.lifecycle"]
+)
+
+
+#: Seconds that the count of a chord is kept: longer than most headers take. After that the coordinator brings the body.
+_CHORD_S = 3600
+#: A slot that passes on a chain or chord does not wait long for a Redis that is away: the coordinator brings the rest.
+_ONCE_MORE = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0, "interval_max": 0.1}
 
 
 def configure() -> None:
@@ -22,15 +30,19 @@ def configure() -> None:
     celery_app.conf.update(
         task_queues=[KombuQueue(queue, routing_key=queue) for queue in Queue],
         task_default_queue=Queue.EXECUTION,
-        task_routes={ADMIT: {"queue": Queue.GATEWAY}},
+        task_routes={ADMIT: {"queue": Queue.GATEWAY}, ADVANCE: {"queue": Queue.COORDINATOR}},
         # A queue that nobody declared is a typo, not a new queue.
         task_create_missing_queues=False,
         # Ids in JSON and nothing else: a pickle in Redis would be code execution.
         accept_content=["json"],
         task_serializer="json",
-        # Results live in Postgres.
+        # Results live in Postgres; the backend counts the headers of chords, in keys that go with the chord.
         task_ignore_result=True,
-        result_backend=None,
+        result_chord_expires=_CHORD_S,
+        result_backend_transport_options={"retry_policy": _ONCE_MORE},
+        task_publish_retry_policy=_ONCE_MORE,
+        redis_socket_timeout=5,
+        redis_socket_connect_timeout=2,
         # Late ack with one prefetched job: against hoarding. A lost or repeated envelope is harmless anyway.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
@@ -61,7 +73,9 @@ def configure() -> None:
         beat_scheduler="workers.clock:Clock",
     )
     # Last: Celery only logs what this raises, and would go on with its own defaults for all of the above.
-    celery_app.conf.broker_url = settings().require_redis_url()
+    url = settings().require_redis_url()
+    celery_app.conf.result_backend = f"app.backend:QuietBackend+{url}"
+    celery_app.conf.broker_url = url
 
 
 celery_app.on_configure.connect(lambda **_: configure(), weak=False)

@@ -167,6 +167,11 @@ class Task(Base):
             "workflow_id",
             postgresql_where=text("status = 'pending' AND deps_left = 0 AND carrier <> 'gateway'"),
         ),
+        Index(
+            "tasks_idx_workflow_abort",
+            "workflow_id",
+            postgresql_where=text(f"{_IN_WORKFLOW} AND on_failure = 'cancel' AND status IN ('failed', 'cancelled')"),
+        ),
         Index("tasks_idx_mapped_from", "mapped_from", postgresql_where=text("mapped_from IS NOT NULL")),
         # The clock: only rows in flight, so both stay small.
         Index("tasks_idx_next_dispatch", "next_dispatch_at", postgresql_where=text("status = 'queued'")),

@@ -18,6 +18,7 @@ from app import agents, epoch, idempotency
 from app.db import Db, is_out_of_time, statements
 from app.health import HealthServer
 from app.tasks import recover
+from app.workflows.sweep import sweep as sweep_workflows
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ _DUTIES: tuple[Callable[[Db], Any], ...] = (
     epoch.watch,
     recover.redispatch,
     recover.start_due,
+    sweep_workflows,
     agents.sweep,
     idempotency.sweep,
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -16,6 +17,7 @@ from app.db import is_out_of_time, single, statements
 from app.queues import RUN
 from app.settings import settings
 from app.tasks.claim import Claim, claim
+from app.tasks.find import have_ended
 from app.tasks.finish import finish
 from app.tasks.retry import Outcome
 from app.tasks.types import TASK_TYPES
@@ -29,25 +31,44 @@ log = logging.getLogger(__name__)
 _RETRY_S = 0.5
 
 
-@celery_app.task(name=RUN)
-def run(ids: list[str]) -> None:
-    """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly.
+@celery_app.task(name=RUN, bind=True)
+def run(self: Any, ids: list[str]) -> None:
+    """Run what is still queued of `ids`. A repeated envelope claims nothing and is dropped quietly."""
+    work(self.request, ids, _claim)
+
+
+def work(request: Any, ids: list[str], take: Callable[[list[str], str], list[Claim]]) -> None:
+    """Run what `take` claims of `ids` for this worker.
+
+    Args:
+        request: Celery's, of the job that this is.
+        ids: tasks.
+        take: claims those that may run; called with the ids and the worker's name.
 
     Raises:
         celery.exceptions.Reject: Postgres does not hear this worker; the envelope goes back, for one that it hears.
+        celery.exceptions.Ignore: the canvas that this job is part of does not go on, for a task of it has not ended.
     """
     this = node.current()
     if not this.heart.healthy:
         threading.Event().wait(_RETRY_S)
         raise Reject("Postgres has not heard this worker for a lease", requeue=True)
     asked_at = time.monotonic()
-    claims = _claim(ids, this.name)
+    claims = take(ids, this.name)
+    in_canvas = bool(request.chain or request.chord)
     with this.heart.holding(claims, asked_at) as holds:
         if inline := [hold for hold in holds if TASK_TYPES[hold.claim.task_type].inline]:
-            _settle([(hold, handle(hold.claim)) for hold in inline])
+            _settle([(hold, handle(hold.claim)) for hold in inline], in_canvas)
         for hold in holds:
             if hold not in inline:
-                _settle([(hold, _run_code(hold, this))])
+                _settle([(hold, _run_code(hold, this))], in_canvas)
+    if in_canvas and _any_open(ids):
+        raise Ignore
+
+
+def _any_open(ids: list[str]) -> bool:
+    with single() as db:
+        return not have_ended(db, ids)
 
 
 def _claim(ids: list[str], worker: str) -> list[Claim]:
@@ -70,18 +91,18 @@ def _run_code(hold: Hold, this: node.Node) -> Outcome:
         return Outcome(kind="infra", error=f"{type(exc).__name__}: {exc}")
 
 
-def _settle(ended: Sequence[tuple[Hold, Outcome]]) -> None:
+def _settle(ended: Sequence[tuple[Hold, Outcome]], in_canvas: bool = False) -> None:
     """Write outcomes, again and again while Postgres is away and the leases hold; after that the clock has them."""
     pairs: list[tuple[Claim, Outcome]] = [(hold.claim, outcome) for hold, outcome in ended]
     give_up = time.monotonic() + settings().lease_s
     while True:
         try:
             with statements() as db:
-                ours = finish(db, pairs)
+                ours = finish(db, pairs, in_canvas=in_canvas)
         except (OperationalError, InterfaceError, PoolTimeout) as exc:
             # Refused, gone, starting up, deadlocked, no connection left: nothing that is wrong with the outcome.
             if is_out_of_time(exc):
-                _settle_apart(ended, exc)
+                _settle_apart(ended, exc, in_canvas)
                 return
             if time.monotonic() > min(give_up, *(hold.good_until for hold, _ in ended)):
                 raise
@@ -95,14 +116,14 @@ def _settle(ended: Sequence[tuple[Hold, Outcome]]) -> None:
         return
 
 
-def _settle_apart(ended: Sequence[tuple[Hold, Outcome]], exc: Exception) -> None:
+def _settle_apart(ended: Sequence[tuple[Hold, Outcome]], exc: Exception, in_canvas: bool) -> None:
     """Write outcomes one by one: one of them ends too much at once, and shall not keep its neighbours."""
     if len(ended) == 1:
         raise exc
     failed = None
     for one in ended:
         try:
-            _settle([one])
+            _settle([one], in_canvas)
         except (OperationalError, InterfaceError, PoolTimeout) as again:
             failed = again
     if failed:

@@ -18,6 +18,8 @@ from app.queues import Queue
 from app.settings import settings
 from app.tasks.dispatch import Queued, envelopes
 from app.tasks.types import TASK_TYPES
+from app.workflows import canvas
+from app.workflows.carry import carry
 
 #: Rows admitted in one transaction.
 BATCH = 500
@@ -92,13 +94,13 @@ _QUEUE = prepared(
         SET status = 'queued', assigned_to = locked.agent, dispatches = 1, last_dispatched_at = now(),
             next_dispatch_at = now() + :redispatch_s * interval '1 second', last_seq = last_seq + 1, updated_at = now()
         FROM locked WHERE t.id = locked.id AND locked.status = 'pending'
-        RETURNING t.id, t.queue, t.task_type, octet_length(t.payload::text) AS payload_bytes, t.last_seq,
+        RETURNING t.id, t.queue, t.task_type, octet_length(t.payload::text) AS payload_bytes, t.workflow_id, t.last_seq,
                   t.round, t.attempt, t.assigned_to
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)
         SELECT id, last_seq, 'queued', round, attempt, jsonb_build_object('queue', queue, 'agent', assigned_to) FROM u
     )
-    SELECT id, queue, task_type, payload_bytes FROM u
+    SELECT id, queue, task_type, payload_bytes, workflow_id FROM u
     """,
     before="SET LOCAL enable_sort = on;",
 )
@@ -139,9 +141,20 @@ def admit(db: Db) -> Admission:
     if picks:
         params = {"ids": list(picks), "agents": list(picks.values()), "redispatch_s": REDISPATCH_S}
         rows = [Queued(*row) for row in db.execute(_QUEUE, params)]
-        after_commit(db, "send", partial(publisher.send, list(envelopes(rows))))
+        after_commit(db, "send", partial(publisher.send, list(envelopes(_alone(db, rows)))))
         publisher.tell_after(db, [row.id for row in rows])
     return Admission(admitted=len(picks), more=len(considered) == BATCH and bool(picks))
+
+
+def _alone(db: Db, rows: Sequence[Queued]) -> Sequence[Queued]:
+    """Send off the tasks from which a chain or chord goes on. Returns the others."""
+    mine = [row for row in rows if row.workflow_id]
+    if not mine:
+        return rows
+    planned = carry(db, mine)
+    after_commit(db, "canvas", partial(canvas.send, canvas.canvases(planned, mine)))
+    gone = planned.plan.starting
+    return [row for row in rows if row.id not in gone]
 
 
 def assign(candidates: Iterable[Any], room: dict[str, int], desks: Sequence[Desk]) -> dict[str, str]:

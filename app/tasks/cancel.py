@@ -29,9 +29,13 @@ _CANCEL = text(
         INSERT INTO events (task_id, seq, kind, round, attempt)
         SELECT id, last_seq, CASE status WHEN 'running' THEN 'cancel_requested' ELSE status END, round, attempt FROM u
     )
-    SELECT coalesce(u.status, locked.status) AS status, workflow_id, u.id IS NOT NULL AS done FROM locked LEFT JOIN u USING (id)
+    SELECT coalesce(u.status, locked.status) AS status, workflow_id, u.id IS NOT NULL AS done
+    FROM locked LEFT JOIN u USING (id)
     """
 )
+
+
+_ITEMS = text("SELECT id FROM tasks WHERE mapped_from = :id AND status IN ('pending', 'queued', 'running') ORDER BY id")
 
 
 def cancel(db: Session, task_id: str) -> TaskStatus:
@@ -48,6 +52,8 @@ def cancel(db: Session, task_id: str) -> TaskStatus:
         raise Conflict(f"The task is {status}.")
     if done and status == TaskStatus.CANCELLED:
         after_end(db, [Ended(task_id, status, workflow_id)])
+        for item in db.execute(_ITEMS, {"id": task_id}).scalars().all() if workflow_id else ():
+            cancel(db, item)
     elif done:
         publisher.tell_after(db, [task_id])
     return TaskStatus(status)

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from app.db import Db
 from app.errors import Invalid, Problem
-from app.tasks.types import check_payload
+from app.tasks.types import TASK_TYPES, check_payload
 from schema.tasks import Priority, TaskStatus
 
 
@@ -29,6 +29,8 @@ class NewTask:
     dependencies: Sequence[str] = ()
     assigned_to: str | None = None
     max_attempts: int = 1
+    #: The waits between tries: `delay_s`, `factor`, `max_delay_s`. None: as usual (retry.py).
+    retry: dict[str, float] | None = None
     #: Seconds before which it is not started.
     delay_s: float = 0
     session_id: str | None = None
@@ -95,9 +97,13 @@ def missing_of(owner: str, task: NewTask, known: Known) -> list[Problem]:
     return missing
 
 
-def problems_of(owner: str, task: NewTask, known: Known) -> list[Problem]:
-    """Everything that keeps `task`, of which nothing is missing, from being accepted."""
-    return [*_payload(task), *_dependencies(owner, task, known), *_session(owner, task, known), *_agent(task, known)]
+def problems_of(owner: str, task: NewTask, known: Known, *, payload: bool = True) -> list[Problem]:
+    """Everything that keeps `task`, of which nothing is missing, from being accepted.
+
+    Without `payload` that is not looked at, but for its type's being known.
+    """
+    found = _payload(task) if payload else _task_type(task)
+    return [*found, *_dependencies(owner, task, known), *_session(owner, task, known), *_agent(task, known)]
 
 
 def _statuses(db: Db, query: Any, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
@@ -122,6 +128,10 @@ def _payload(task: NewTask) -> Sequence[Problem]:
     except Invalid as exc:
         return exc.problems
     return ()
+
+
+def _task_type(task: NewTask) -> Sequence[Problem]:
+    return () if task.task_type in TASK_TYPES else _payload(task)
 
 
 def _dependencies(owner: str, task: NewTask, known: Known) -> list[Problem]:

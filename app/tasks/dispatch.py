@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.queues import Queue
-from app.tasks.types import TASK_TYPES
+from app.tasks.types import INLINE_BATCH, TASK_TYPES
 
 log = logging.getLogger(__name__)
 
-#: Ids in one envelope of inline tasks: half of what is admitted at once, so that two slots share it.
-INLINE_BATCH = 250
 #: Bytes of their payloads as text: a worker loads an envelope's payloads together.
 INLINE_BYTES = 2**20
 
@@ -26,10 +24,11 @@ class Queued:
     task_type: str
     #: Of its payload as text; what is stored may be a hundred times smaller.
     payload_bytes: int
+    workflow_id: str | None = None
 
 
-def envelopes(tasks: Iterable[Queued]) -> Iterator[tuple[Queue, list[str]]]:
-    """Group tasks into (queue, ids): inline types share an envelope, a sandboxed task has its own.
+def envelopes(tasks: Iterable[Queued], most: int = INLINE_BATCH) -> Iterator[tuple[Queue, list[str]]]:
+    """Group tasks into (queue, ids), at most `most` together: echo shares an envelope, a sandboxed task has its own.
 
     A task whose queue or type only a newer version knows is passed over: it waits for that version's clock.
     """
@@ -39,11 +38,12 @@ def envelopes(tasks: Iterable[Queued]) -> Iterator[tuple[Queue, list[str]]]:
             log.warning("nothing here runs %s on queue %s", task.task_type, task.queue, extra={"task_id": task.id})
             continue
         queue = Queue(task.queue)
-        if not TASK_TYPES[task.task_type].inline:
+        share = min(TASK_TYPES[task.task_type].share, most)
+        if share == 1:
             yield queue, [task.id]
             continue
         ids, size = open_.pop(queue, ([], 0))
-        if len(ids) == INLINE_BATCH or (ids and size + task.payload_bytes > INLINE_BYTES):
+        if len(ids) >= share or (ids and size + task.payload_bytes > INLINE_BYTES):
             yield queue, ids
             ids, size = [], 0
         ids.append(task.id)

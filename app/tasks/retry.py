@@ -16,6 +16,7 @@ from app import publisher
 from app.db import after_commit
 from app.errors import Conflict
 from app.tasks.claim import Claim
+from app.workflows.reopen import reopen, replace_payload
 from schema.tasks import TaskStatus
 
 #: Lost workers and sandbox faults that a task survives in one round; the next one fails it.
@@ -103,12 +104,23 @@ _RETRY = text(
 )
 
 
+_WORKFLOW = text("SELECT workflow_id FROM tasks WHERE id = :id AND status IN ('failed', 'cancelled', 'skipped')")
+
+
 def retry(db: Session, task_id: str, payload: dict[str, Any] | None = None) -> None:
     """Open a new round of a task that did not succeed, with a new payload if one is given (already checked).
+
+    If it belongs to a workflow, all of that is retried that did not succeed.
 
     Raises:
         Conflict: the task is in another state, or waits for a parent that did not succeed.
     """
+    if workflow_id := db.execute(_WORKFLOW, {"id": task_id}).scalar():
+        # The workflow's row first, as everybody does.
+        reopen(db, workflow_id)
+        if payload is not None:
+            replace_payload(db, task_id, payload)
+        return
     params = {"id": task_id, "payload": None if payload is None else json.dumps(payload)}
     if db.execute(_RETRY, params).first() is None:
         raise Conflict("Only a failed, cancelled or skipped task is retried, and not below a parent that is one.")

@@ -23,17 +23,18 @@ _INSERT = prepared(
     f"""
     WITH t AS (
         INSERT INTO tasks (id, owner, task_type, description, payload, labels, priority, queue, assigned_to, pinned,
-                           session_id, dependencies, deps_left, deadline, max_attempts, available_at, last_seq)
+                           session_id, dependencies, deps_left, deadline, max_attempts, retry, available_at, last_seq)
         SELECT n.id, n.owner, n.task_type, n.description, n.payload::jsonb, n.labels::jsonb, n.priority, n.queue,
                n.assigned_to, n.assigned_to IS NOT NULL, n.session_id, n.dependencies::jsonb, n.deps_left, n.deadline,
-               n.max_attempts, now() + n.delay_s * interval '1 second', 1
+               n.max_attempts, n.retry::jsonb, now() + n.delay_s * interval '1 second', 1
         FROM unnest(CAST(:keys AS text[]), CAST(:ids AS text[]), CAST(:owners AS text[]), CAST(:task_types AS text[]),
                     CAST(:descriptions AS text[]), CAST(:payloads AS text[]), CAST(:labels AS text[]),
                     CAST(:priorities AS text[]), CAST(:queues AS text[]), CAST(:assigned AS text[]),
                     CAST(:sessions AS text[]), CAST(:dependencies AS text[]), CAST(:deps_left AS int[]),
-                    CAST(:deadlines AS timestamptz[]), CAST(:max_attempts AS int[]), CAST(:delays AS float8[]))
+                    CAST(:deadlines AS timestamptz[]), CAST(:max_attempts AS int[]), CAST(:retries AS text[]),
+                    CAST(:delays AS float8[]))
              AS n (key_id, id, owner, task_type, description, payload, labels, priority, queue, assigned_to, session_id,
-                   dependencies, deps_left, deadline, max_attempts, delay_s)
+                   dependencies, deps_left, deadline, max_attempts, retry, delay_s)
         LEFT JOIN api_keys k ON k.id = n.key_id AND {USABLE}
         WHERE n.key_id IS NULL OR k.id IS NOT NULL
         RETURNING *
@@ -122,13 +123,14 @@ def _insert(
             "payloads": [json.dumps(t.payload) for t in tasks],
             "labels": [json.dumps(t.labels) for t in tasks],
             "priorities": [t.priority for t in tasks],
-            "queues": [_queue(t, known) for t in tasks],
+            "queues": [queue_of(t.task_type, t.assigned_to, known) for t in tasks],
             "assigned": [t.assigned_to for t in tasks],
             "sessions": [t.session_id for t in tasks],
             "dependencies": [json.dumps(list(t.dependencies)) if t.dependencies else None for t in tasks],
             "deps_left": [len(parents) for parents in waits_for],
             "deadlines": [t.deadline for t in tasks],
             "max_attempts": [t.max_attempts for t in tasks],
+            "retries": [None if t.retry is None else json.dumps(t.retry) for t in tasks],
             "delays": [t.delay_s for t in tasks],
         },
     ).all()
@@ -145,7 +147,8 @@ def _insert(
     return written
 
 
-def _queue(task: NewTask, known: Known) -> str:
-    task_type = TASK_TYPES[task.task_type]
-    agent = known.agents.get(task.assigned_to or "")
-    return agent.agent_type if agent and agent.agent_type in task_type.roles else task_type.queue
+def queue_of(task_type: str, assigned_to: str | None, known: Known) -> str:
+    """The queue of a task: its type's, or that of the agent's role if workers of that role run it too."""
+    kind = TASK_TYPES[task_type]
+    agent = known.agents.get(assigned_to or "")
+    return agent.agent_type if agent and agent.agent_type in kind.roles else kind.queue

@@ -13,6 +13,8 @@ from app.tasks.code import CodePayload, ContainerPayload, ProgramPayload
 
 #: Echo is for canaries and benchmarks, and shares its worker's memory with a whole envelope.
 MAX_ECHO_BYTES = 2**20
+#: Ids in one envelope of inline tasks: half of what is admitted at once, so that two slots share it.
+INLINE_BATCH = 250
 
 
 class EchoPayload(RootModel[dict[str, JsonValue]]):
@@ -33,8 +35,10 @@ class TaskType:
     payload: type[BaseModel]
     #: Where it runs unless it is assigned to an agent of a role that runs it too.
     queue: Queue
-    #: Ends at once and needs no sandbox: many ids share an envelope.
+    #: Done in the worker itself, without a sandbox.
     inline: bool
+    #: Ids that one envelope may carry: more than one where each ends at once.
+    share: int = 1
     #: Roles other than `queue` whose workers run it when an agent of theirs is named.
     roles: frozenset[str] = frozenset()
 
@@ -42,7 +46,7 @@ class TaskType:
 TASK_TYPES = {
     t.name: t
     for t in (
-        TaskType("echo", EchoPayload, Queue.EXECUTION, inline=True, roles=frozenset(Queue)),
+        TaskType("echo", EchoPayload, Queue.EXECUTION, inline=True, share=INLINE_BATCH, roles=frozenset(Queue)),
         TaskType("python", CodePayload, Queue.EXECUTION, inline=False),
         TaskType("shell", CodePayload, Queue.EXECUTION, inline=False),
         TaskType("javascript", CodePayload, Queue.EXECUTION, inline=False),

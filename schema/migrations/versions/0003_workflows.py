@@ -88,6 +88,12 @@ def _add_to_tasks() -> None:
             "workflow_id IS NOT NULL AND status IN ('pending', 'queued', 'running')",
         ),
         ("tasks_idx_workflow_ready", ["workflow_id"], False, _READY.format("<>")),
+        (
+            "tasks_idx_workflow_abort",
+            ["workflow_id"],
+            False,
+            "workflow_id IS NOT NULL AND on_failure = 'cancel' AND status IN ('failed', 'cancelled')",
+        ),
         ("tasks_idx_mapped_from", ["mapped_from"], False, "mapped_from IS NOT NULL"),
     ):
         op.create_index(name, "tasks", columns, unique=unique, postgresql_where=sa.text(where))

@@ -25,10 +25,10 @@ def test_an_end_is_written_once_postgres_takes_it(worker: Node, clawq: pytest.Mo
     task_id = queued()
     real, failures = run_.finish, iter([True, True])
 
-    def flaky(*args: Any) -> Any:
+    def flaky(*args: Any, **named: Any) -> Any:
         if next(failures, False):
             raise OperationalError("UPDATE", {}, Exception(says))
-        return real(*args)
+        return real(*args, **named)
 
     clawq.setattr(run_, "finish", flaky)
     run([task_id])
@@ -40,10 +40,10 @@ def test_an_end_that_takes_too_long_keeps_no_neighbour(worker: Node, clawq: pyte
     admit_pending()
     real = run_.finish
 
-    def slow(db: Any, pairs: Any) -> Any:
+    def slow(db: Any, pairs: Any, **named: Any) -> Any:
         if ids[0] in {claim.id for claim, _ in pairs}:
             db.execute(text("SET LOCAL statement_timeout = 1; SELECT pg_sleep(1)"))
-        return real(db, pairs)
+        return real(db, pairs, **named)
 
     clawq.setattr(run_, "finish", slow)
     with pytest.raises(OperationalError, match="statement timeout"):
@@ -65,7 +65,7 @@ def test_an_end_that_cannot_be_written_within_the_lease_is_left_to_the_clock(
 ) -> None:
     task_id = queued()
 
-    def gone(*_: Any) -> None:
+    def gone(*_: Any, **__: Any) -> None:
         raise OperationalError("UPDATE", {}, Exception("connection refused"))
 
     clawq.setattr(run_, "finish", gone)

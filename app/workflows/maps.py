@@ -1,0 +1,103 @@
+"""Maps: one task for each element of a list, and one result of them all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import text
+
+from app.db import Db
+from app.workflows import refs
+from app.workflows.insert import connect
+from app.workflows.prepare import MAX_PAYLOAD_BYTES, End, made
+from app.workflows.refs import Scope, Unresolved
+from schema.base import new_id
+from schema.tasks import TaskStatus
+
+#: Elements of one list.
+MAX_ITEMS = 1000
+#: Bytes of all items' results together, as of the files of a task.
+MAX_RESULT_BYTES = 32 * 2**20
+
+# What ends badly is no reason to stop the others: the task that they are items of tells.
+_INSERT = text(
+    """
+    WITH t AS (
+        INSERT INTO tasks (id, owner, workflow_id, session_id, key, mapped_from, position, task_type, description,
+                           payload, labels, priority, queue, assigned_to, pinned, on_failure, deadline, max_attempts,
+                           retry, carrier, last_seq)
+        SELECT n.id, m.owner, m.workflow_id, m.session_id, m.key || '[' || n.position || ']', m.id, n.position,
+               m.task_type, m.description, n.payload, m.labels, m.priority, m.queue,
+               CASE WHEN m.pinned THEN m.assigned_to END, m.pinned, 'continue', m.deadline, m.max_attempts, m.retry,
+               'coordinator', 1
+        FROM tasks m, jsonb_to_recordset(CAST(:items AS jsonb)) AS n (id text, position int, payload jsonb)
+        WHERE m.id = :id
+        RETURNING id
+    )
+    INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
+    """
+)
+_WAIT = text(
+    """
+    UPDATE tasks SET deps_left = :items, rules = rules || jsonb_build_object('expanded', CAST(:items AS int)),
+                     started_at = now(), updated_at = now()
+    WHERE id = :id
+    """
+)
+_ITEMS = text(
+    """
+    SELECT key, status, octet_length(result::text) AS size FROM tasks
+    WHERE mapped_from = :id ORDER BY position
+    """
+)
+_RESULTS = text("SELECT status, result FROM tasks WHERE mapped_from = :id ORDER BY position")
+
+
+def map_task(db: Db, row: Any, scope: Scope) -> End | None:
+    """Make the items of a task, or collect them once they have ended.
+
+    Raises:
+        Unresolved: its list is none, or too long, or a payload's reference leads nowhere.
+        Invalid: an item's payload does not suit the task type.
+    """
+    return _collect(db, row) if "expanded" in row.rules else _expand(db, row, scope)
+
+
+def _expand(db: Db, row: Any, scope: Scope) -> End | None:
+    elements = refs.resolve(row.rules["map"], scope)
+    if not isinstance(elements, list):
+        raise Unresolved("`map` takes a list, and this is none")
+    if len(elements) > MAX_ITEMS:
+        raise Unresolved(f"`map` makes at most {MAX_ITEMS} items, and the list has {len(elements)}")
+    if not elements:
+        return End(row.id, TaskStatus.SUCCEEDED, result={"items": []})
+    ids = sorted(new_id() for _ in elements)
+    items = [
+        {
+            "id": task_id,
+            "position": place,
+            "payload": made(row.rules["payload"], row.task_type, replace(scope, item=element, index=place)),
+        }
+        for place, (task_id, element) in enumerate(zip(ids, elements, strict=True))
+    ]
+    written = json.dumps(items)
+    if len(written) > 4 * MAX_PAYLOAD_BYTES:
+        raise Unresolved(f"the items' payloads are larger than {4 * MAX_PAYLOAD_BYTES >> 20} MiB together")
+    db.execute(_INSERT, {"id": row.id, "items": written})
+    connect(db, ((task_id, row.id) for task_id in ids))
+    db.execute(_WAIT, {"id": row.id, "items": len(ids)})
+    return None
+
+
+def _collect(db: Db, row: Any) -> End:
+    items = db.execute(_ITEMS, {"id": row.id}).all()
+    lost = [item.key for item in items if item.status != TaskStatus.SUCCEEDED]
+    error = f"{len(lost)} of {len(items)} items did not succeed: {', '.join(lost[:5])}." if lost else None
+    if sum(item.size or 0 for item in items) > MAX_RESULT_BYTES:
+        return End(
+            row.id, TaskStatus.FAILED, f"The items' results are larger than {MAX_RESULT_BYTES >> 20} MiB together."
+        )
+    results = [r.result if r.status == TaskStatus.SUCCEEDED else None for r in db.execute(_RESULTS, {"id": row.id})]
+    return End(row.id, TaskStatus.FAILED if lost else TaskStatus.SUCCEEDED, error, {"items": results})
