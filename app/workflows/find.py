@@ -24,6 +24,8 @@ MOST_TASKS = 200_000
 _CHUNK = 10
 _COLUMNS = ", ".join(column.name for column in Workflow.__table__.columns)
 _ROW = prepared("workflow", f"SELECT {_COLUMNS} FROM workflows WHERE id = :id")  # noqa: S608
+_SHORT = ", ".join(column.name for column in Workflow.__table__.columns if column.name != "document")
+_SHORT_ROW = prepared("workflow_short", f"SELECT {_SHORT} FROM workflows WHERE id = :id")  # noqa: S608
 _STATUS = prepared("workflow_status", "SELECT status FROM workflows WHERE id = :id")
 # `done` is of the document's tasks alone, so that what a map adds does not set its workflow back.
 _COUNTS = text(
@@ -86,10 +88,12 @@ def get(db: Session, workflow_id: str, owner: str | None) -> Workflow:
 
 def see(db: Db, workflow_id: str, owner: str | None) -> Any:
     """The workflow's row as it stands, for showing. Raises NotFound as `get` does."""
-    row = db.execute(_ROW, {"id": workflow_id}).one_or_none()
-    if row is None or (owner is not None and row.owner != owner):
-        raise NotFound(f"No workflow {workflow_id}.")
-    return row
+    return _row(db, _ROW, workflow_id, owner)
+
+
+def look(db: Db, workflow_id: str, owner: str | None) -> Any:
+    """The same without its document, which can be megabytes."""
+    return _row(db, _SHORT_ROW, workflow_id, owner)
 
 
 def has_ended(db: Db, workflow_id: str) -> bool:
@@ -137,6 +141,13 @@ def find(
     rows = select(Workflow).where(Workflow.id.in_(list(counted))).options(defer(Workflow.document, raiseload=True))
     workflows = {workflow.id: workflow for workflow in db.scalars(rows)}
     return [(workflows[key.id], counted[key.id]) for key in page if key.id in workflows], next_cursor
+
+
+def _row(db: Db, statement: Any, workflow_id: str, owner: str | None) -> Any:
+    row = db.execute(statement, {"id": workflow_id}).one_or_none()
+    if row is None or (owner is not None and row.owner != owner):
+        raise NotFound(f"No workflow {workflow_id}.")
+    return row
 
 
 def _count_some(db: Session, ids: Sequence[str]) -> dict[str, Standing]:

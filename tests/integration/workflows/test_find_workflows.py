@@ -34,10 +34,10 @@ def drawn(workflow_id: str) -> picture.Picture:
 def test_an_owner_sees_no_workflow_of_another() -> None:
     mine, hers = workflow(), workflow(owner="eve")
     with transaction() as db:
-        assert find.get(db, mine, OWNER).id == find.see(db, mine, OWNER).id == mine
+        assert find.get(db, mine, OWNER).id == find.see(db, mine, OWNER).id == find.look(db, mine, OWNER).id == mine
         assert find.get(db, hers, None).id == find.see(db, hers, None).id == hers
         for workflow_id in (hers, "none", ""):
-            for look in (find.get, find.see):
+            for look in (find.get, find.see, find.look):
                 with pytest.raises(NotFound):
                     look(db, workflow_id, OWNER)
     assert found(owner=OWNER) == [mine]
