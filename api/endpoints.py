@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar, get_type_hints
 
@@ -20,6 +20,8 @@ _View = TypeVar("_View", bound=View)
 
 #: Everything that needs a key lives below this.
 PREFIX = "/api/v1"
+JSON = "application/json"
+YAML = "application/yaml"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Endpoint:
         conflicts: when it answers 409, for the documentation.
         creates: whether it takes an Idempotency-Key.
         media_type: of its success.
+        accepts: media types of its body.
     """
 
     method: str
@@ -63,6 +66,7 @@ class Endpoint:
     conflicts: str | None
     creates: bool
     media_type: str
+    accepts: Sequence[str]
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     takes: frozenset[str]
@@ -100,7 +104,8 @@ class Section:
         answers: Mapping[int, type[BaseModel] | None],
         conflicts: str | None = None,
         creates: bool = False,
-        media_type: str = "application/json",
+        media_type: str = JSON,
+        accepts: Sequence[str] = (JSON,),
     ) -> Callable[[_View], _View]:
         """Declare the decorated function as the view of a route; see `Endpoint` for the arguments."""
 
@@ -118,6 +123,7 @@ class Section:
                     conflicts=conflicts,
                     creates=creates,
                     media_type=media_type,
+                    accepts=accepts,
                     body=hints.get("body"),
                     query=hints.get("query"),
                     takes=frozenset(parameters),

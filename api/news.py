@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -33,7 +34,7 @@ _RETRY_S = 1.0
 
 
 class News:
-    """Who waits for which task, and the thread that wakes them."""
+    """Who waits for which task or workflow, and the thread that wakes them."""
 
     def __init__(self, most: int = MOST_WAITERS) -> None:
         self._most = most
@@ -46,19 +47,19 @@ class News:
         self._reached = True
 
     @contextmanager
-    def watch(self, task_id: str, owner: str) -> Iterator[threading.Event | None]:
-        """An event that is set when there is news of the task; None if as many wait already, or of `owner`, as may.
+    def watch(self, an_id: str, owner: str) -> Iterator[threading.Event | None]:
+        """An event that is set when there is news of this id; None if as many wait already, or of `owner`, as may.
 
-        Look at the task inside the block, after the event is cleared, and no news is missed.
+        Look at the thing inside the block, after the event is cleared, and no news is missed.
         """
-        bell = self._enter(task_id, owner)
+        bell = self._enter(an_id, owner)
         if bell is None:
             yield None
             return
         try:
             yield bell
         finally:
-            self._leave(task_id, owner, bell)
+            self._leave(an_id, owner, bell)
 
     def close(self) -> None:
         """End the thread. It starts again with the next watch."""
@@ -68,21 +69,21 @@ class News:
         self._thread = None
         self._stop.clear()
 
-    def _enter(self, task_id: str, owner: str) -> threading.Event | None:
+    def _enter(self, an_id: str, owner: str) -> threading.Event | None:
         with self._lock:
             if self._places.total() >= self._most or self._places[owner] >= self._most // 2:
                 return None
             self._start()
             bell = threading.Event()
             self._places[owner] += 1
-            self._waiters.setdefault(task_id, set()).add(bell)
+            self._waiters.setdefault(an_id, set()).add(bell)
             return bell
 
-    def _leave(self, task_id: str, owner: str, bell: threading.Event) -> None:
+    def _leave(self, an_id: str, owner: str, bell: threading.Event) -> None:
         with self._lock:
-            self._waiters[task_id].discard(bell)
-            if not self._waiters[task_id]:
-                del self._waiters[task_id]
+            self._waiters[an_id].discard(bell)
+            if not self._waiters[an_id]:
+                del self._waiters[an_id]
             self._places[owner] -= 1
             if not self._places[owner]:
                 del self._places[owner]
@@ -124,7 +125,7 @@ class News:
         try:
             told = json.loads(data)
             with self._lock:
-                bells = [bell for task_id in told for bell in self._waiters.get(task_id, ())]
+                bells = [bell for an_id in told for bell in self._waiters.get(an_id, ())]
         except (ValueError, TypeError):
             log.warning("news that is not a list of ids")
             return
@@ -136,3 +137,18 @@ class News:
 def news() -> News:
     """The news of this process."""
     return News()
+
+
+def wait_for_end(an_id: str, owner: str, seconds: float, has_ended: Callable[[], bool]) -> bool:
+    """Wait until a task or workflow has ended, at most so long. False: at once, for as many wait already as may."""
+    with news().watch(an_id, owner) as bell:
+        if bell is None:
+            return False
+        give_up = time.monotonic() + seconds
+        while True:
+            # Cleared before the look: what happens after the look rings again.
+            bell.clear()
+            left = give_up - time.monotonic()
+            if left <= 0 or has_ended():
+                return True
+            bell.wait(min(left, POLL_S))

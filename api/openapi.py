@@ -102,7 +102,7 @@ def _operation(endpoint: Endpoint, refs: dict[type[BaseModel], Document]) -> Doc
     if endpoint.body:
         operation["requestBody"] = {
             "required": any(f.is_required() for f in endpoint.body.model_fields.values()),
-            "content": {"application/json": {"schema": refs[endpoint.body]}},
+            "content": {media_type: {"schema": refs[endpoint.body]} for media_type in endpoint.accepts},
         }
     return operation
 
@@ -144,7 +144,8 @@ def _failures(endpoint: Endpoint) -> dict[int, str]:
     if endpoint.path_parts:
         found[404] = "There is no such thing, or it belongs to someone else."
     if endpoint.body:
-        found |= {400: "The body is not JSON.", 413: "The body is too large.", 415: "The body is not JSON by its type."}
+        found |= {400: "The body is not JSON.", 413: "The body is too large."}
+        found[415] = f"The body is not {' or '.join(endpoint.accepts)} by its type."
         found[408] = "The body did not arrive in time."
     if endpoint.body or endpoint.query:
         found[422] = "A value is not acceptable; `errors` says which and why."

@@ -40,7 +40,7 @@ _CODES = {
 _DETAILS = {
     404: "No such path; /docs lists those there are.",
     405: "This path does not answer that method; Allow lists those it does.",
-    413: "The body is larger than 16 MiB.",
+    413: "The body is larger than 16 MiB, or 2 MiB of YAML.",
 }
 _TITLES = {
     "busy": "Postgres is too busy for this at the moment",
@@ -57,7 +57,7 @@ _TITLES = {
     "too_large": "The request is too large",
     "unauthorized": "This needs a valid API key",
     "unavailable": "Postgres does not answer at the moment",
-    "unsupported_media_type": "The body must be JSON",
+    "unsupported_media_type": "The body is not of a media type that is taken here",
 }
 
 

@@ -14,10 +14,13 @@ from pydantic import (
     Field,
     PlainSerializer,
     WithJsonSchema,
+    field_validator,
 )
 
 Item = TypeVar("Item")
 
+#: Longest wait of a long-poll, in seconds: below what proxies allow.
+MAX_WAIT_S = 60
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
@@ -47,6 +50,12 @@ Stamp = Annotated[
 Id = Annotated[str, Field(min_length=1, max_length=255)]
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Words = Annotated[str, Field(max_length=10_000)]
+_LabelKey = Annotated[str, Field(pattern=r"^[^:]{1,100}$")]
+_LabelValue = Annotated[str, Field(max_length=255)]
+Labels = Annotated[
+    dict[_LabelKey, _LabelValue],
+    Field(max_length=50, description="Your own marks; keys hold no colon. Listed by `label=key:value`."),
+]
 
 
 class In(BaseModel):
@@ -66,6 +75,39 @@ class PageQuery(Query):
 
     cursor: Annotated[str, Field(max_length=500)] | None = Field(None, description="`next_cursor` of the page before.")
     limit: int = Field(100, ge=1, le=1000, description="Most items in a page.")
+
+
+class LabelledQuery(PageQuery):
+    """A list of what has labels."""
+
+    label: Annotated[str, Field(max_length=400)] | None = Field(None, description="`key:value`.")
+
+    @field_validator("label")
+    @classmethod
+    def _has_colon(cls, label: str | None) -> str | None:
+        if label is not None and ":" not in label:
+            raise ValueError("must be key:value")
+        return label
+
+    @property
+    def label_pair(self) -> tuple[str, str] | None:
+        """Key and value of `label`."""
+        if self.label is None:
+            return None
+        key, _, value = self.label.partition(":")
+        return key, value
+
+
+class WaitQuery(Query):
+    """How long to wait."""
+
+    wait: float = Field(
+        0,
+        ge=0,
+        le=MAX_WAIT_S,
+        allow_inf_nan=False,
+        description="Seconds to wait for its end. If too many wait already: at once, with Retry-After.",
+    )
 
 
 class Out(BaseModel):

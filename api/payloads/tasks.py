@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from api.payloads.common import Id, In, Moment, Out, Page, PageQuery, Query, Stamp, Words
+from api.payloads.common import Id, In, LabelledQuery, Labels, Moment, Out, Page, Query, Stamp, Words
 from app.queues import Queue
 from app.tasks.check import NewTask
 from app.tasks.types import TASK_TYPES
 from schema.tasks import EventKind, Priority, TaskStatus
 
-#: Longest wait of a long-poll, in seconds: below what proxies allow.
-MAX_WAIT_S = 60
 _MAX_DELAY_S = 30 * 24 * 3600
 
-_LabelKey = Annotated[str, Field(pattern=r"^[^:]{1,100}$")]
-_LabelValue = Annotated[str, Field(max_length=255)]
+
+class RetryPolicyIn(In):
+    """The waits between tries."""
+
+    delay_s: float = Field(1, ge=0, le=3600, allow_inf_nan=False, description="The first wait, in seconds.")
+    factor: float = Field(2, ge=1, le=10, allow_inf_nan=False, description="Each wait is so many times the last one.")
+    max_delay_s: float = Field(300, ge=0, le=24 * 3600, allow_inf_nan=False, description="No wait is longer.")
 
 
-class TaskIn(In):
-    """A task to be done."""
+class WorkIn(In):
+    """What there is to do, alone or in a workflow."""
 
     task_type: Annotated[str, Field(min_length=1, max_length=50)] = Field(
         description=f"One of {', '.join(sorted(TASK_TYPES))}."
@@ -32,21 +35,29 @@ class TaskIn(In):
     description: Words = Field("", description="For people; searched by `q`.")
     priority: Priority = Field(Priority.NORMAL, description="Who is admitted first.")
     deadline: Moment | None = Field(None, description="Fails if it has not ended by then. RFC 3339 with offset.")
+    assigned_to: Id | None = Field(None, description="The agent that shall do it; default: any of the queue's role.")
+    max_attempts: int = Field(1, ge=1, le=100, description="Tries before it fails for good.")
+    delay_s: float = Field(0, ge=0, le=_MAX_DELAY_S, allow_inf_nan=False, description="Not started before, in seconds.")
+    retry: RetryPolicyIn | None = Field(None, description="The waits between tries. Default: 1, 2, 4 … 300 s.")
+    labels: Labels = Field(default_factory=dict)
+
+    def in_words_of_app(self) -> dict[str, Any]:
+        """Its fields, as app's dataclasses take them."""
+        return self.__dict__ | {"retry": self.retry.model_dump() if self.retry else None}
+
+
+class TaskIn(WorkIn):
+    """A task to be done."""
+
     dependencies: Annotated[list[Id], Field(max_length=1000)] = Field(
         default_factory=list,
         description="Ids of your tasks that must succeed first. At most 10,000 tasks can wait for one.",
     )
-    assigned_to: Id | None = Field(None, description="The agent that shall do it; default: any of the queue's role.")
-    max_attempts: int = Field(1, ge=1, le=100, description="Tries before it fails for good.")
-    delay_s: float = Field(0, ge=0, le=_MAX_DELAY_S, allow_inf_nan=False, description="Not started before, in seconds.")
     session_id: Id | None = Field(None, description="The session it belongs to.")
-    labels: Annotated[dict[_LabelKey, _LabelValue], Field(max_length=50)] = Field(
-        default_factory=dict, description="Your own marks; keys hold no colon. Listed by `label=key:value`."
-    )
 
     def to_new_task(self) -> NewTask:
         """The same in app's words."""
-        return NewTask(**self.__dict__)
+        return NewTask(**self.in_words_of_app())
 
 
 class TaskBatchIn(In):
@@ -61,43 +72,15 @@ class RetryIn(In):
     payload: dict[str, Any] | None = Field(None, description="Replaces the payload; default: the same again.")
 
 
-class TaskQuery(Query):
-    """How long to wait."""
-
-    wait: float = Field(
-        0,
-        ge=0,
-        le=MAX_WAIT_S,
-        allow_inf_nan=False,
-        description="Seconds to wait for the task to end. If too many wait already: at once, with Retry-After.",
-    )
-
-
-class TaskListQuery(PageQuery):
+class TaskListQuery(LabelledQuery):
     """Which tasks to list."""
 
     status: TaskStatus | None = None
     task_type: Annotated[str, Field(max_length=50)] | None = None
     queue: Queue | None = None
-    label: Annotated[str, Field(max_length=400)] | None = Field(None, description="`key:value`.")
     q: Annotated[str, Field(max_length=1000)] | None = Field(None, description="Part of the description, or an id.")
     workflow_id: Id | None = None
     session_id: Id | None = None
-
-    @field_validator("label")
-    @classmethod
-    def _has_colon(cls, label: str | None) -> str | None:
-        if label is not None and ":" not in label:
-            raise ValueError("must be key:value")
-        return label
-
-    @property
-    def label_pair(self) -> tuple[str, str] | None:
-        """Key and value of `label`."""
-        if self.label is None:
-            return None
-        key, _, value = self.label.partition(":")
-        return key, value
 
 
 class AfterQuery(Query):
@@ -129,6 +112,7 @@ class TaskOut(Out):
     round: int = Field(description="Raised by each manual retry.")
     queue: Queue
     workflow_id: str | None
+    key: str | None = Field(description="Its name in the workflow; an item of a map is called `key[0]`, `key[1]` …")
     payload: dict[str, Any]
     labels: dict[str, str]
     owner: str

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from api.endpoints import PREFIX, Reply, Section
-from api.news import POLL_S, news
-from api.payloads.tasks import (
-    TaskBatchIn,
-    TaskBatchOut,
-    TaskIn,
-    TaskListQuery,
-    TaskOut,
-    TaskPage,
-    TaskQuery,
-)
+from api.news import wait_for_end
+from api.payloads.common import WaitQuery
+from api.payloads.tasks import TaskBatchIn, TaskBatchOut, TaskIn, TaskListQuery, TaskOut, TaskPage
 from app.db import single, statements
 from app.errors import Invalid, NotFound, Problem
 from app.gather import Gather
@@ -79,22 +71,13 @@ def list_tasks(db: Session, caller: Caller, query: TaskListQuery) -> Reply:
 
 
 @section.route("GET", "/tasks/<task_id>", scope="read", answers={200: TaskOut})
-def show_task(task_id: str, caller: Caller, query: TaskQuery) -> Reply:
+def show_task(task_id: str, caller: Caller, query: WaitQuery) -> Reply:
     """Show a task; with `wait`, once it has ended or that time is up."""
     task = _read(task_id, caller)
     if query.wait == 0 or task.status in TERMINAL:
         return Reply(TaskOut.model_validate(task))
-    with news().watch(task_id, caller.owner) as bell:
-        if bell is None:
-            return Reply(TaskOut.model_validate(task), headers={"Retry-After": "1"})
-        give_up = time.monotonic() + query.wait
-        while True:
-            # Cleared before the look: what happens after the look rings again.
-            bell.clear()
-            left = give_up - time.monotonic()
-            if left <= 0 or _has_ended(task_id):
-                break
-            bell.wait(min(left, POLL_S))
+    if not wait_for_end(task_id, caller.owner, query.wait, lambda: _has_ended(task_id)):
+        return Reply(TaskOut.model_validate(task), headers={"Retry-After": "1"})
     return Reply(TaskOut.model_validate(_read(task_id, caller)))
 
 

@@ -101,7 +101,7 @@ def find(db: Session, wanted: Filter, cursor: str | None, limit: int) -> tuple[l
     if wanted.q:
         query = query.where(or_(Task.description.icontains(wanted.q, autoescape=True), Task.id == wanted.q))
     query = cursors.after(query, Task.created_at, Task.id, cursor, limit)
-    keys, fitting = _weigh(db, query, _LARGE, lambda c: (c.created_at.desc(), c.id.desc()), limit)
+    keys, fitting = weigh(db, query, _LARGE, lambda c: (c.created_at.desc(), c.id.desc()), limit)
     page, next_cursor = cursors.page(keys, fitting)
     tasks = get_many(db, [key.id for key in page])
     return [tasks[key.id] for key in page if key.id in tasks], next_cursor
@@ -117,7 +117,7 @@ def events(
     query = select(Event.seq, Event.data).where(Event.task_id == task_id, Event.seq > after)
     if kinds:
         query = query.where(Event.kind.in_(kinds))
-    keys, fitting = _weigh(db, query.order_by(Event.seq).limit(limit + 1), ("data",), lambda c: (c.seq,), limit)
+    keys, fitting = weigh(db, query.order_by(Event.seq).limit(limit + 1), ("data",), lambda c: (c.seq,), limit)
     seqs = [key.seq for key in keys[:fitting]]
     page = select(Event).where(Event.task_id == task_id, Event.seq.in_(seqs)).order_by(Event.seq)
     return list(db.scalars(page)), str(seqs[-1]) if len(keys) > fitting else None
@@ -133,10 +133,12 @@ def attempts(db: Session, task_id: str) -> list[Attempt]:
     return list(db.scalars(select(Attempt).where(Attempt.task_id == task_id).order_by(Attempt.attempt)))
 
 
-def _weigh(
+def weigh(
     db: Session, query: Any, large: Sequence[str], order: Callable[[Any], tuple[Any, ...]], limit: int
 ) -> tuple[list[Any], int]:
     """The rows of `query` without their `large` columns, and how many of them make a page of at most `limit`.
+
+    `query` asks for one row more than `limit`, and is in the order that `order` makes of its columns.
 
     Postgres weighs, so nothing heavy travels. Sizes as stored cost it nothing, but compressed text is larger: rows are
     opened as far as what is stored would fit.

@@ -17,7 +17,7 @@ ECHO = {"task_type": "echo", "payload": {"n": 1}}
 FIELDS = {
     "id", "description", "task_type", "priority", "status", "progress", "assigned_to", "deadline", "dependencies",
     "result", "error", "created_at", "updated_at", "completed_at", "attempt", "max_attempts", "round", "queue",
-    "workflow_id", "payload", "labels", "owner", "session_id", "started_at", "available_at", "failures",
+    "workflow_id", "key", "payload", "labels", "owner", "session_id", "started_at", "available_at", "failures",
 }  # fmt: skip
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

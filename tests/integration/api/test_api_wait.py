@@ -43,7 +43,7 @@ class Timed:
 
 def test_a_wait_ends_when_the_task_does(ada: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     # Without its own looks, only the notice can end the wait in time.
-    monkeypatch.setattr("api.views.tasks.POLL_S", 60)
+    monkeypatch.setattr("api.news.POLL_S", 60)
     claim = support.running()
     request = Timed(ada, f"/tasks/{claim.id}?wait=20")
     support.eventually(lambda: waiting(claim.id) and subscribed())
@@ -77,7 +77,7 @@ def test_a_wait_without_redis_looks_by_itself(clawq: pytest.MonkeyPatch, ada: Ca
 
 
 def test_a_wait_outlives_a_lost_subscription(ada: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.views.tasks.POLL_S", 60)
+    monkeypatch.setattr("api.news.POLL_S", 60)
     claim = support.running()
     request = Timed(ada, f"/tasks/{claim.id}?wait=30")
     support.eventually(lambda: waiting(claim.id) and subscribed())

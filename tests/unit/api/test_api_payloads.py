@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
-from api.payloads.common import rfc3339
+from api.payloads.common import WaitQuery, rfc3339
 from api.payloads.group import AgentIn, AgentPatchIn
 from api.payloads.keys import KeyIn
-from api.payloads.tasks import AfterQuery, TaskBatchIn, TaskIn, TaskListQuery, TaskQuery
+from api.payloads.tasks import AfterQuery, TaskBatchIn, TaskIn, TaskListQuery
 from api.requests import parse_body, parse_query
 from app.errors import Invalid
 
@@ -176,10 +176,10 @@ def query_locs(model: type[BaseModel], **given: Any) -> list[tuple[str | int, ..
         (TaskListQuery, {"statuss": "failed"}),
         (TaskListQuery, {"q": "\0"}),
         (TaskListQuery, {"status": ["failed", "running"]}),
-        (TaskQuery, {"wait": "-1"}),
-        (TaskQuery, {"wait": "61"}),
-        (TaskQuery, {"wait": "nan"}),
-        (TaskQuery, {"wait": "soon"}),
+        (WaitQuery, {"wait": "-1"}),
+        (WaitQuery, {"wait": "61"}),
+        (WaitQuery, {"wait": "nan"}),
+        (WaitQuery, {"wait": "soon"}),
         (AfterQuery, {"after": "-1"}),
         (AfterQuery, {"after": "99999999999"}),
     ],

@@ -75,6 +75,12 @@ def test_independent_cycles_are_named_once_each() -> None:
     assert [msg.split(" (")[0] for _, msg in told] == ["cycle: a → b → a", "cycle: c → d → e → c"]
 
 
+def test_a_cycle_within_a_cycle_is_no_way_back() -> None:
+    assert [msg.split(" (")[0] for _, msg in found({"a": ["b"], "b": ["c"], "c": ["b", "a"]})] == [
+        "cycle: a → b → c → a"
+    ]
+
+
 def test_a_long_cycle_is_told_by_its_ends() -> None:
     ((_, msg),) = found(CHAIN | {"n0": [f"n{MANY - 1}"]})
     assert msg.startswith("cycle: n0 → n9999 → n9998 → ")
