@@ -22,6 +22,7 @@ from app.db import Db, single
 from app.keys import Caller
 from app.workflows import control, find
 from app.workflows.picture import graph
+from app.workflows.reopen import reopen
 from app.workflows.submit import submit
 from schema.workflows import ENDED
 
@@ -126,15 +127,17 @@ def resume_workflow(db: Session, caller: Caller, workflow_id: str) -> Reply:
 def retry_workflow(db: Session, caller: Caller, workflow_id: str) -> Reply:
     """Retry a failed or cancelled workflow from where it failed: what has succeeded stays as it is."""
     find.look(db, workflow_id, caller.sees)
-    control.retry(db, workflow_id)
+    reopen(db, workflow_id)
     return Reply(_stands(db, workflow_id), 202, location=f"{PREFIX}/workflows/{workflow_id}")
 
 
 @section.route("POST", "/workflows/<workflow_id>/rerun", scope="submit", answers={202: WorkflowOut}, creates=True)
 def rerun_workflow(db: Session, caller: Caller, workflow_id: str, body: RerunIn) -> Reply:
     """Run a workflow once more from the start, as a new one, with another input if one is given."""
-    find.look(db, workflow_id, caller.sees)
-    return _created(db, control.rerun(db, workflow_id, body.input))
+    workflow = find.see(db, workflow_id, caller.sees)
+    document = {**workflow.document, "input": workflow.input if body.input is None else body.input}
+    new = WorkflowIn.model_validate(document).to_new_workflow()
+    return _created(db, submit(db, workflow.owner, new, rerun_of=workflow_id))
 
 
 def _created(db: Session, workflow_id: str) -> Reply:

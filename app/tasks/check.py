@@ -35,8 +35,6 @@ class NewTask:
     delay_s: float = 0
     session_id: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
-    #: The waits between tries: `delay_s`, `factor`, `max_delay_s`. None: as usual.
-    retry: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
