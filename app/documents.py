@@ -18,6 +18,8 @@ MAX_DEPTH = 64
 #: libyaml where it is there: it reads the same, many times faster.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Refused before the parser sees it, which compares each with all before.
+_TAG_DIRECTIVE = re.compile("(?:^|(?<=[\r\n\x85\u2028\u2029]))%TAG[ \t]")
 _INTEGERS = range(-(1 << 63), 1 << 63)
 
 _CONSTANTS = {
@@ -49,12 +51,14 @@ def parse_yaml(text: str | bytes) -> Any:
         pass  # Not JSON, or not to be had; the other reader says where and why.
     if bad := _UNPRINTABLE.search(text):
         raise _invalid(*_place(text, bad.start()), "a character that YAML does not allow; escape it in double quotes")
+    if tag := _TAG_DIRECTIVE.search(text):
+        raise _invalid(*_place(text, tag.start()), "tags (%TAG) are not taken")
     try:
         return _Reader().read(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        raise _invalid(*((mark.line, mark.column) if mark else (0, 0)), said) from None
+        raise _invalid(mark.line if mark else 0, mark.column if mark else 0, said) from None
     except yaml.YAMLError as error:
         raise _invalid(0, 0, str(error)) from None
 

@@ -15,7 +15,7 @@ from app.workflows.paths import kind
 from app.workflows.refs import Loc, Scope, Unresolved
 
 #: Operators and references of one condition; whoever evaluates it does nothing else meanwhile.
-MAX_TERMS = 250
+MAX_TERMS = 100
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {"lt": lt, "le": le, "gt": gt, "ge": ge}
 _PAIRS = ("eq", "ne", *_ORDER, "in", "contains")
@@ -157,16 +157,23 @@ def _compare(operator: str, a: Any, b: Any) -> bool:
         case "ne":
             return not _same(a, b)
         case "in":
-            return any(_same(a, item) for item in b)
+            return _among(b, a)
     return _contains(a, b)
 
 
 def _contains(whole: Any, part: Any) -> bool:
     if isinstance(whole, list):
-        return any(_same(item, part) for item in whole)
+        return _among(whole, part)
     if not isinstance(part, str):
         raise Unresolved(f"contains looks for a text in {kind(whole)}, not for {kind(part)}")
     return part in whole
+
+
+def _among(items: list[Any], value: Any) -> bool:
+    # What Python finds unequal is so, and it looks much faster.
+    if not isinstance(value, dict | list) and value not in items:
+        return False
+    return any(_same(item, value) for item in items)
 
 
 def _rank(value: Any) -> type | None:

@@ -102,6 +102,8 @@ def test_numbers_are_ordered(a: float, b: float) -> None:
         ({"contains": [{"k": None}, "k"]}, True),
         ({"contains": [{"k": None}, "z"]}, False),
         ({"contains": [[], None]}, False),
+        ({"contains": [[True, 1], 1]}, True),
+        ({"contains": [[[True]], [1]]}, False),
         ({"exists": ref("input.null")}, True),
         ({"exists": MISSING}, False),
         ({"exists": ref("tasks.t.result")}, False),

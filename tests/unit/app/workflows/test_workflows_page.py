@@ -55,8 +55,9 @@ def test_the_yaml_shown_is_the_json_shown() -> None:
 
 
 def test_every_operator_and_root_is_listed_with_the_bounds() -> None:
+    table = "".join(line for line in section("Conditions").splitlines() if line.startswith("|"))
     for operator in conditions._OPERATORS:
-        assert re.search(rf'`(?:{{"{operator}": .*)?{operator}?`|"{operator}"', section("Conditions")), operator
+        assert f"`{operator}`" in table or f'{{"{operator}": ' in table, operator
     for word in ("input", "tasks.KEY.result", "tasks.KEY.status", "workflow.id", "workflow.name", "item", "index"):
         assert f"`{word}`" in section("References")
     assert f"at most {conditions.MAX_TERMS} operators" in section("Conditions")
