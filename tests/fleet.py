@@ -18,8 +18,10 @@ from app import publisher
 from app.celery import celery_app
 from app.db import transaction
 from app.queues import Queue
+from app.tasks.recover import redispatch, start_due
 from app.workflows.asked import NewStep, NewWorkflow
 from app.workflows.submit import submit
+from app.workflows.sweep import sweep
 from tests.support import OWNER, sql
 
 
@@ -150,3 +152,17 @@ def order_of(workflow_id: str, keys: Iterable[str] = ()) -> list[str]:
     wanted = set(keys)
     ended = sorted(tasks_of(workflow_id).values(), key=lambda row: row.completed_at)
     return [row.key for row in ended if not wanted or row.key in wanted]
+
+
+def retry_now(workflow_id: str) -> None:
+    """The clock looks, long enough after whatever was to come of itself."""
+    sql(
+        "UPDATE tasks SET next_dispatch_at = now(), available_at = least(available_at, now()) WHERE workflow_id = :id",
+        id=workflow_id,
+    )
+    publisher.client().delete(*publisher.client().keys("clawq:bell:*") or ["none"])  # type: ignore[misc]
+    publisher._breaker.succeeded()
+    with transaction() as db:
+        sweep(db)
+        redispatch(db)
+        start_due(db)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from kombu import pools
+from pydantic import RootModel
 
 from app.celery import celery_app
+from app.queues import Queue
+from app.tasks.types import TASK_TYPES, TaskType
 from tests.support import employ
+from workers import handlers
 from workers import node as node_
 from workers.node import Node
 
@@ -23,13 +29,41 @@ class NoServer:
     def close(self) -> None: ...
 
 
+class Fate(RootModel[dict[str, Any]]):
+    """Whatever a test wants of its task."""
+
+
+def _meet(payload: dict[str, Any]) -> dict[str, Any]:
+    """Fail if `fail`; fail the first `fail_first` times."""
+    if payload.get("fail"):
+        raise ValueError("as asked")
+    if payload.get("fail_first", 0) > _met[payload.get("name", "")]:
+        _met[payload.get("name", "")] += 1
+        raise ValueError("not yet")
+    return {"answer": payload.get("answer")}
+
+
+#: How often each name has failed.
+_met: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def fate(clawq: pytest.MonkeyPatch) -> None:
+    """A task type that ends as its payload says."""
+    _met.clear()
+    clawq.setitem(TASK_TYPES, "fate", TaskType("fate", Fate, Queue.EXECUTION, inline=True, share=10))
+    clawq.setitem(handlers.HANDLERS, "fate", _meet)
+
+
 @pytest.fixture(autouse=True)
 def worker(clawq: pytest.MonkeyPatch) -> Iterator[Node]:
     """An execution worker, registered; its heart does not beat."""
     clawq.setattr(node_, "HealthServer", NoServer)
     employ()
     celery_app.loader.import_default_modules()
-    yield node_.become("execution@test", ["execution"], lambda: 2)
+    this = node_.become("execution@test", ["execution"], lambda: 2)
+    this.heart.last_beat = float("inf")
+    yield this
     node_._current.clear()
     pools.reset()
     celery_app._after_fork()
