@@ -25,7 +25,10 @@ _OTHER_LINES = 4
 _LOOK_S = 0.5
 _LOOKS_APART = 5
 _PATIENCE_S = 30
+#: Columns of a bar, of a key, and between two cells.
 _WIDTH = 24
+_LONGEST_KEY = 32
+_GAP = 2
 Json = dict[str, Any]
 
 
@@ -56,13 +59,7 @@ def watch(client: Client, workflow_id: str, *, quiet: bool) -> Json:
 def picture(workflow: Json, graph: Json) -> Group:
     """The board: how far the workflow is, and a row for each task or for those that something happens to."""
     shown, rest = choose(graph["nodes"], max(1, min(MOST_ROWS, render.err.height - _OTHER_LINES)))
-    rows = Table.grid(padding=(0, 2))
-    for name in ("key", "status", "attempt", "time", "bar"):
-        rows.add_column(no_wrap=True, justify="right" if name in ("attempt", "time") else "left")
-    rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for node in shown:
-        rows.add_row(*_row(node))
-    return Group(_header(workflow), rows, *more(rest, graph["left_out"]))
+    return Group(_header(workflow), _rows(shown), *more(rest, graph["left_out"]))
 
 
 def more(rest: Counter[str], left_out: int) -> list[Text]:
@@ -159,17 +156,27 @@ def _header(workflow: Json) -> Table:
     return header
 
 
-def _row(node: Json) -> tuple[Text | ProgressBar, ...]:
-    percent = 100 if node["status"] == "succeeded" else node["progress"] or 0
-    shows_bar = node["status"] in ("running", "succeeded")
-    return (
-        Text(("  " if node["mapped_from"] else "") + render.one_line(node["key"])),
-        render.state(node["status"]),
-        Text(f"try {node['attempt']}" if node["attempt"] > 1 else ""),
-        Text(span(node["duration_s"])),
-        _bar(percent) if shows_bar else Text(""),
-        Text(render.one_line(node["error"] or ""), style="red" if node["status"] == "failed" else "dim"),
-    )
+def _rows(nodes: Sequence[Json]) -> Table:
+    cells = [_cells(node) for node in nodes]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
+    rows = Table.grid(padding=(0, _GAP, 0, 0))
+    for place in range(len(widths)):
+        rows.add_column(no_wrap=True, justify="right" if place > 1 else "left")
+    # Rich would take from every column what one has too much.
+    room = render.err.width - sum(widths) - _WIDTH - _GAP * (len(widths) + 2)
+    for node, some in zip(nodes, cells, strict=True):
+        error = Text(render.one_line(node["error"] or ""), style="red" if node["status"] == "failed" else "dim")
+        error.truncate(max(room, 0), overflow="ellipsis")
+        percent = 100 if node["status"] == "succeeded" else node["progress"] or 0
+        rows.add_row(*some, _bar(percent) if node["status"] in ("running", "succeeded") else Text(" " * _WIDTH), error)
+    return rows
+
+
+def _cells(node: Json) -> tuple[Text, ...]:
+    key = Text(("  " if node["mapped_from"] else "") + render.one_line(node["key"]))
+    key.truncate(_LONGEST_KEY, overflow="ellipsis")
+    attempt = Text(f"try {node['attempt']}" if node["attempt"] > 1 else "")
+    return key, render.state(node["status"]), attempt, Text(span(node["duration_s"]))
 
 
 def _bar(percent: int) -> ProgressBar:

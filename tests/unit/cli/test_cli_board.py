@@ -58,9 +58,13 @@ def test_the_board_shows_a_header_and_a_row_for_each_task(screen: Console) -> No
 
 
 def test_a_long_key_or_error_leaves_the_board_within_the_screen(screen: Console) -> None:
-    lines = drawn(screen, [node("k" * 200, "failed", error="e" * 500)] * 3, name="n" * 255)
-    assert len(lines) == 4
+    long = node("k" * 200, "failed", error="e" * 500, attempt=3, duration_s=4000)
+    lines = drawn(screen, [node("fetch", "running"), long], name="n" * 255)
+    assert len(lines) == 3
     assert max(map(len, lines)) <= 100
+    assert lines[1].split()[:2] == ["fetch", "running"]
+    assert lines[2].split()[1:] == ["failed", "try", "3", "1:06:40", "h", lines[2].split()[-1]]
+    assert lines[2].rstrip().endswith("ee…")
 
 
 def test_the_board_is_no_higher_than_the_screen(screen: Console) -> None:
