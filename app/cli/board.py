@@ -32,8 +32,13 @@ _GAP = 2
 Json = dict[str, Any]
 
 
-def watch(client: Client, workflow_id: str, *, quiet: bool) -> Json:
-    """Show a workflow until it has ended; returns it then. Says how to see it again if that is broken off."""
+def watch(client: Client, workflow_id: str, *, quiet: bool, is_new: bool) -> Json:
+    """Show a workflow until it has ended; returns it then. Says how to see it again if that is broken off.
+
+    Args:
+        quiet: show nothing.
+        is_new: it was posted just now, so whatever has happened to it is news.
+    """
     try:
         if quiet:
             return _end(client, workflow_id)
@@ -45,7 +50,9 @@ def watch(client: Client, workflow_id: str, *, quiet: bool) -> Json:
                 if live:
                     live.update(picture(workflow, graph))
                     continue
-                for line in changes(workflow, graph["nodes"], said):
+                shows_all = is_new or bool(said)
+                lines = list(changes(workflow, graph["nodes"], said))
+                for line in lines if shows_all else lines[-1:]:
                     render.err.print(line)
         return workflow
     except (ApiError, KeyboardInterrupt):
@@ -85,8 +92,8 @@ def choose(nodes: Sequence[Json], room: int) -> tuple[list[Json], Counter[str]]:
 
 
 def changes(workflow: Json, nodes: Sequence[Json], said: dict[str, str]) -> Iterator[Text]:
-    """A line for each task, and the workflow, whose state is not what was `said` of it; that is brought up to date."""
-    for node in nodes:
+    """A line for each task, and last the workflow, whose state is not what was `said`; that is brought up to date."""
+    for node in sorted(nodes, key=lambda node: node["completed_at"] or node["started_at"] or "~"):
         state = f"{node['status']} {node['attempt']}"
         # All begin as pending, and ten thousand such lines say nothing.
         if said.get(node["key"], "pending 0") != state:

@@ -14,8 +14,8 @@ STATES = ("pending", "queued", "running", "succeeded", "failed", "cancelled", "s
 
 
 def node(key: str, status: str = "pending", **values: Any) -> dict[str, Any]:
-    empty = {"progress": 0, "attempt": 0, "completed_at": None, "duration_s": None, "error": None, "mapped_from": None}
-    return {"key": key, "status": status, "task_id": f"id-{key}", **empty, **values}
+    empty = dict.fromkeys(("started_at", "completed_at", "duration_s", "error", "mapped_from"))
+    return {"key": key, "status": status, "task_id": f"id-{key}", "progress": 0, "attempt": 0, **empty, **values}
 
 
 def a_workflow(status: str = "running", **values: Any) -> dict[str, Any]:
@@ -98,6 +98,15 @@ def test_each_change_is_a_line_and_nothing_is_said_twice() -> None:
     assert lines(a_workflow("failed", error="a failed."), failed, node("b", "skipped")) == [
         "a failed It [2Jbroke.", "workflow failed a failed.",
     ]  # fmt: skip
+
+
+def test_changes_are_told_in_the_order_in_which_they_happened() -> None:
+    nodes = [
+        node("a", "running", started_at="2030-01-03"), node("b", "failed", completed_at="2030-01-02"),
+        node("c", "queued"),
+        node("d", "succeeded", started_at="2030-01-01", completed_at="2030-01-01"),
+    ]  # fmt: skip
+    assert [line.plain.split()[0] for line in board.changes(a_workflow(), nodes, {})] == [*"dbac", "workflow"]
 
 
 @pytest.mark.parametrize(
