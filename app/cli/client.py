@@ -71,6 +71,10 @@ class Client:
         """POST to a resource. Raises ApiError."""
         return self._call("POST", path, content=_encoded({} if body is None else body))
 
+    def send(self, path: str, content: bytes, media_type: str) -> Any:
+        """POST a body as it is. Raises ApiError."""
+        return self._call("POST", path, content=content, headers={"Content-Type": media_type})
+
     def delete(self, path: str) -> None:
         """DELETE a resource. Raises ApiError."""
         self._call("DELETE", path)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from io import TextIOWrapper
 from typing import Any, TextIO
 
@@ -28,6 +29,7 @@ STATE_STYLES = {
     "queued": "cyan",
     "pending": "cyan",
     "restarting": "yellow",
+    "paused": "yellow",
     "skipped": "yellow",
     "cancelled": "yellow",
     "warn": "yellow",
@@ -71,6 +73,11 @@ def status(text: str) -> Iterator[Callable[[str], None]]:
 def state(name: str) -> Text:
     """The name of a state in its colour."""
     return Text(name, style=STATE_STYLES.get(name, ""))
+
+
+def minute(timestamp: str) -> str:
+    """Month, day and time as the clock on the wall shows them."""
+    return f"{datetime.fromisoformat(timestamp).astimezone():%m-%d %H:%M}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: bool = False) -> Text:

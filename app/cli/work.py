@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from app.cli import render
-from app.cli.client import MAX_BODY_BYTES, TERMINAL, TOO_LARGE, ApiError, Client, at
+from app.cli import files, render
+from app.cli.client import TERMINAL, ApiError, Client, at
 from app.errors import Invalid
 
 app = typer.Typer()
@@ -82,7 +81,9 @@ def tasks(
     page = Client().get("/tasks", status=status, task_type=task_type, label=label, q=q, limit=limit)
     if as_json:
         return render.emit_json(page)
-    rows = ((t["id"], _state(t), t["task_type"], _minute(t["created_at"]), t["description"]) for t in page["items"])
+    rows = (
+        (t["id"], _state(t), t["task_type"], render.minute(t["created_at"]), t["description"]) for t in page["items"]
+    )
     render.out.print(render.table(("id", "status", "type", "created", "description"), rows, cut=True))
     if page["next_cursor"]:
         render.err.print("There are more: raise --limit, or filter.", style="dim")
@@ -138,11 +139,6 @@ def _state(task: dict[str, Any]) -> Text:
     return render.state(task["status"]) + Text(done)
 
 
-def _minute(timestamp: str) -> str:
-    """Month, day and time as the clock on the wall shows them."""
-    return f"{datetime.fromisoformat(timestamp).astimezone():%m-%d %H:%M}"
-
-
 def _payload(
     file: Path | None, code: str | None, payload: str | None, stdin: Path | None, args: list[str]
 ) -> dict[str, Any]:
@@ -154,29 +150,10 @@ def _payload(
         except (ValueError, RecursionError) as exc:
             raise Invalid(f"--payload is not JSON: {exc}.") from None
         return value if isinstance(value, dict) else {"value": value}
-    built: dict[str, Any] = {"code": _read(file) if file else code, "args": args}
+    built: dict[str, Any] = {"code": files.read(file) if file else code, "args": args}
     if stdin is not None:
-        built["stdin"] = _text(sys.stdin.buffer, "standard input") if str(stdin) == "-" else _read(stdin)
+        built["stdin"] = files.read_stdin() if str(stdin) == "-" else files.read(stdin)
     return built
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return _text(file, str(path))
-    except (OSError, ValueError) as exc:
-        raise Invalid(f"Cannot read {path}: {getattr(exc, 'strerror', None) or exc}.") from None
-
-
-def _text(file: BinaryIO, name: str) -> str:
-    # One byte more shows that there is more; /dev/zero has no end.
-    content = file.read(MAX_BODY_BYTES + 1)
-    if len(content) > MAX_BODY_BYTES:
-        raise Invalid(f"Cannot read {name}: it is {TOO_LARGE}.")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise Invalid(f"Cannot read {name}: it is not UTF-8 text.") from None
 
 
 def _watch(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any]:

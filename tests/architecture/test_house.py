@@ -33,11 +33,12 @@ def test_verbs_never_commit() -> None:
     assert offenders == []
 
 
+_VERBS = (("app", "tasks"), ("app", "workflows"))
 _OPENERS = ("transaction", "statements", "single", "begin")
 
 
 def test_transactions_are_opened_at_the_edge() -> None:
-    verbs = [path for path in files() if path.parts[:2] == ("app", "tasks") or str(path) in ("app/agents.py",)]
+    verbs = [path for path in files() if path.parts[:2] in _VERBS or str(path) in ("app/agents.py",)]
     assert len(verbs) > 10
     opened = [f"{path}:{line}" for path in verbs for name, line in calls(path) if name in _OPENERS]
     assert opened == []
@@ -64,7 +65,7 @@ def test_no_clock_but_postgres_decides_when_a_task_is_due() -> None:
     tellers = [
         f"{path}:{line}"
         for path in files()
-        if path.parts[:2] == ("app", "tasks")
+        if path.parts[:2] in _VERBS
         for name, line in calls(path)
         if name in ("utcnow", "now", "today", "time", "monotonic")
     ]

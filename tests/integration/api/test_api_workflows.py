@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
 from werkzeug.test import TestResponse
 
 from api import news, requests
 from app import publisher
-from app.errors import Conflict, Invalid, Problem
-from app.workflows.asked import NewWorkflow
 from tests import support
 from tests.integration.api.conftest import Caller
 from tests.integration.api.test_api_tasks import STAMP
@@ -46,24 +41,11 @@ FIELDS = {
 STATES = ("pending", "running", "paused", "succeeded", "failed", "cancelled")
 
 
-@pytest.fixture
-def asked(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[NewWorkflow]:
-    """Workflows as they arrive at the verb."""
-    arrived: list[NewWorkflow] = []
-
-    def submit(_: Any, owner: str, new: NewWorkflow) -> str:
-        arrived.append(new)
-        return workflow("pending", owner=owner, name=new.name, input=new.input, document=new.document)
-
-    monkeypatch.setattr("api.views.workflows.submit", submit)
-    return arrived
-
-
 def send(caller: Caller, data: bytes, media_type: str) -> TestResponse:
     return caller.call("POST", "/workflows", data=data, headers={"Content-Type": media_type})
 
 
-def test_a_workflow_is_accepted_and_found_again(ada: Caller, asked: list[NewWorkflow]) -> None:
+def test_a_workflow_is_accepted_and_found_again(ada: Caller) -> None:
     response = ada.call("POST", "/workflows", FLOW)
     told = response.get_json()
     assert response.status_code == 202
@@ -74,22 +56,24 @@ def test_a_workflow_is_accepted_and_found_again(ada: Caller, asked: list[NewWork
     document = {name: value for name, value in FLOW.items() if name != "input"}
     assert ada.get(f"/workflows/{told['id']}") == told | {"document": document}
     assert ada.get("/workflows") == {"items": [told], "next_cursor": None}
-    assert [step.key for step in asked[0].tasks] == ["a", "b"]
+    tasks = {task["key"]: task for task in ada.get(f"/tasks?workflow_id={told['id']}")["items"]}
+    assert tasks["b"]["dependencies"] == [tasks["a"]["id"]]
 
 
 @pytest.mark.parametrize("media_type", ["application/yaml", "application/x-yaml", "application/yaml; charset=utf-8"])
-def test_yaml_says_the_same(ada: Caller, asked: list[NewWorkflow], media_type: str) -> None:
-    assert send(ada, AS_YAML, media_type).status_code == 202
-    ada.post("/workflows", FLOW)
-    assert asked[0] == asked[1]
+def test_yaml_says_the_same(ada: Caller, media_type: str) -> None:
+    said = send(ada, AS_YAML, media_type).get_json()
+    one, other = (ada.get(f"/workflows/{posted['id']}") for posted in (said, ada.post("/workflows", FLOW)))
+    for name in ("document", "input", "name", "counts"):
+        assert one[name] == other[name]
 
 
 @pytest.mark.parametrize("media_type", ["text/yaml", "text/plain", "", "application/octet-stream"])
-def test_other_media_types_are_refused(ada: Caller, asked: list[NewWorkflow], media_type: str) -> None:
+def test_other_media_types_are_refused(ada: Caller, media_type: str) -> None:
     refused = send(ada, AS_YAML, media_type)
     assert (refused.status_code, refused.get_json()["code"]) == (415, "unsupported_media_type")
     assert "application/json or application/yaml" in refused.get_json()["detail"]
-    assert asked == []
+    assert ada.get("/workflows")["items"] == []
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/workflows/x/rerun"])
@@ -103,39 +87,48 @@ def test_yaml_is_taken_only_where_it_is_declared(ada: Caller, path: str) -> None
     assert {tuple(media) for media in bodies.values()} == {("application/json",)}
 
 
-def test_yaml_that_is_none_is_refused_with_its_place(ada: Caller, asked: list[NewWorkflow]) -> None:
+def test_yaml_that_is_none_is_refused_with_its_place(ada: Caller) -> None:
     refused = send(ada, b"name: x\ntasks: ]", "application/yaml").get_json()
     assert (refused["status"], refused["code"]) == (422, "invalid")
     assert "line 2" in refused["errors"][0]["msg"]
     assert send(ada, b"name: &a x\ntasks: *a", "application/yaml").status_code == 422
     assert send(ada, b'name: "\\0"\ntasks: []', "application/yaml").get_json()["errors"][0]["loc"] == ["name"]
     assert send(ada, b"name: x\ntasks: []\nnmae: y", "application/yaml").status_code == 422
-    assert asked == []
+    assert ada.get("/workflows")["items"] == []
 
 
-def test_yaml_has_a_bound_of_its_own(ada: Caller, asked: list[NewWorkflow], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yaml_has_a_bound_of_its_own(ada: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MAX_YAML_BYTES", len(AS_YAML))
     assert send(ada, AS_YAML, "application/yaml").status_code == 202
     refused = send(ada, AS_YAML + b"\n", "application/yaml")
     assert (refused.status_code, refused.get_json()["code"]) == (413, "too_large")
 
 
-def test_a_repeat_makes_no_second_workflow(ada: Caller, asked: list[NewWorkflow]) -> None:
+def test_a_repeat_makes_no_second_workflow(ada: Caller) -> None:
     once = {"headers": {"Idempotency-Key": "k"}}
     assert ada.post("/workflows", FLOW, **once) == ada.post("/workflows", FLOW, **once)
-    assert len(asked) == 1
+    assert len(ada.get("/workflows")["items"]) == 1
 
 
-def test_a_refusal_says_where(app: Flask, ada: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ada.post("/workflows", FLOW | {"max_running": 0}, status=422)["errors"][0]["loc"] == ["max_running"]
+@pytest.mark.parametrize(
+    ("change", "loc"),
+    [
+        ({"max_running": 0}, ["max_running"]),
+        ({"tasks": [FLOW["tasks"][0], FLOW["tasks"][1] | {"depends_on": ["x"]}]}, ["tasks", 1, "depends_on", 0]),
+        ({"tasks": [FLOW["tasks"][0] | {"depends_on": ["b"]}, FLOW["tasks"][1]]}, ["tasks", 0, "depends_on", 0]),
+        ({"tasks": [FLOW["tasks"][0] | {"task_type": "cobol"}]}, ["tasks", 0, "task_type"]),
+        ({"tasks": [FLOW["tasks"][0] | {"payload": {"$ref": "nothing"}}]}, ["tasks", 0, "payload", "$ref"]),
+    ],
+)
+def test_a_refusal_says_where(ada: Caller, change: dict[str, Any], loc: list[Any]) -> None:
+    problem = ada.post("/workflows", FLOW | change, status=422)
+    assert problem["code"] == "invalid"
+    assert [error["loc"] for error in problem["errors"]] == [loc]
+    assert ada.get("/workflows")["items"] == ada.get("/tasks")["items"] == []
 
-    def submit(*_: Any) -> str:
-        raise Invalid("No workflow was accepted.", problems=[Problem(("tasks", 1, "depends_on", 0), "circular")])
 
-    monkeypatch.setattr("api.views.workflows.submit", submit)
-    assert ada.post("/workflows", FLOW, status=422)["errors"] == [
-        {"loc": ["tasks", 1, "depends_on", 0], "msg": "circular"}
-    ]
+def test_a_session_that_is_not_there_is_not_found(ada: Caller) -> None:
+    assert ada.post("/workflows", FLOW | {"session_id": "none"}, status=404)["errors"][0]["loc"] == ["session_id"]
 
 
 @pytest.mark.parametrize("status", STATES)
@@ -178,12 +171,13 @@ def test_another_owner_s_workflow_is_not_there_to_read(ada: Caller, bob: Caller,
 
 
 @pytest.mark.parametrize("verb", ["cancel", "pause", "resume", "retry", "rerun"])
-def test_another_owner_s_workflow_is_not_there_to_steer(
-    bob: Caller, monkeypatch: pytest.MonkeyPatch, verb: str
-) -> None:
-    monkeypatch.setattr(f"app.workflows.control.{verb}", lambda *_: pytest.fail("it was steered"))
-    assert bob.post(f"/workflows/{workflow()}/{verb}", status=404)["code"] == "not_found"
+def test_another_owner_s_workflow_is_not_there_to_steer(ada: Caller, bob: Caller, verb: str) -> None:
+    one = ada.post("/workflows", FLOW)
+    assert bob.post(f"/workflows/{one['id']}/{verb}", status=404)["code"] == "not_found"
     assert bob.post(f"/workflows/none/{verb}", status=404)
+    shown = ada.get(f"/workflows/{one['id']}")
+    assert {name: shown[name] for name in one} == one
+    assert len(ada.get("/workflows")["items"]) == 1
 
 
 def test_the_graph_is_drawn(ada: Caller) -> None:
@@ -229,61 +223,87 @@ def test_a_wait_ends_when_its_time_is_up_or_at_once(ada: Caller, monkeypatch: py
     assert ended.seconds + full.seconds < 20
 
 
-Steer = Callable[..., None]
+def posted(ada: Caller, **states: str) -> str:
+    """A workflow whose tasks `a` and `b` are in these states."""
+    one: str = ada.post("/workflows", FLOW)["id"]
+    for key, status in states.items():
+        support.sql("UPDATE tasks SET status = :status WHERE workflow_id = :id AND key = :key",
+                    id=one, key=key, status=status)  # fmt: skip
+    return one
 
 
-@pytest.fixture
-def steered(monkeypatch: pytest.MonkeyPatch) -> Steer:
-    """Put something in place of a verb that sets the workflow's state, or raises."""
+def ended(ada: Caller, status: str) -> str:
+    """A workflow that has ended so."""
+    good = status == "succeeded"
+    one = posted(ada, a="succeeded", b="succeeded" if good else status)
+    support.sql("UPDATE workflows SET status = :status, completed_at = now() WHERE id = :id", id=one, status=status)
+    return one
 
-    def put(verb: str, then: str | Exception) -> None:
-        def act(db: Any, workflow_id: str) -> None:
-            if isinstance(then, Exception):
-                raise then
-            support.sql("UPDATE workflows SET status = :then WHERE id = :id", id=workflow_id, then=then)
 
-        monkeypatch.setattr(f"app.workflows.control.{verb}", act)
+def test_what_has_not_begun_is_cancelled_at_once(ada: Caller) -> None:
+    one = posted(ada)
+    told = ada.post(f"/workflows/{one}/cancel", status=200)
+    assert (set(told), told["status"], told["progress"], told["counts"]["cancelled"]) == (FIELDS, "cancelled", 100, 2)
+    assert STAMP.fullmatch(told["cancel_requested_at"])
+    assert ada.post(f"/workflows/{one}/cancel", status=200) == told
 
-    return put
+
+def test_what_runs_is_asked_to_stop(ada: Caller) -> None:
+    one = posted(ada, a="running")
+    for _ in range(2):
+        told = ada.post(f"/workflows/{one}/cancel", status=202)
+        assert told["status"] not in ("cancelled", "failed")
+        assert (told["counts"]["running"], told["counts"]["cancelled"]) == (1, 1)
+
+
+def test_a_workflow_is_paused_and_resumed(ada: Caller) -> None:
+    one = posted(ada)
+    for verb, status in (("pause", "paused"), ("pause", "paused"), ("resume", "running"), ("resume", "running")):
+        assert ada.post(f"/workflows/{one}/{verb}", status=200)["status"] == status
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_what_did_not_succeed_is_retried(ada: Caller, status: str) -> None:
+    one = ended(ada, status)
+    response = ada.call("POST", f"/workflows/{one}/retry")
+    told = response.get_json()
+    assert (response.status_code, response.headers["Location"]) == (202, f"/api/v1/workflows/{one}")
+    assert (told["status"], told["completed_at"]) == ("running", None)
+    assert {node["key"]: node["status"] for node in ada.get(f"/workflows/{one}/graph")["nodes"]} == {
+        "a": "succeeded", "b": "pending",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("verb", "then", "status"),
+    ("verb", "status"),
     [
-        ("cancel", "cancelled", 200), ("cancel", "running", 202), ("pause", "paused", 200), ("resume", "running", 200),
-        ("retry", "running", 202),
+        ("cancel", "succeeded"), ("cancel", "failed"), ("pause", "failed"), ("pause", "cancelled"),
+        ("resume", "succeeded"), ("retry", "succeeded"), ("retry", "running"),
     ],
 )  # fmt: skip
-def test_a_workflow_is_steered(ada: Caller, steered: Steer, verb: str, then: str, status: int) -> None:
-    one = workflow("pending")
-    steered(verb, then)
-    told = ada.post(f"/workflows/{one}/{verb}", status=status)
-    assert (told["id"], told["status"], set(told)) == (one, then, FIELDS)
+def test_a_state_that_does_not_allow_it_is_a_conflict(ada: Caller, verb: str, status: str) -> None:
+    one = posted(ada, a="running") if status == "running" else ended(ada, status)
+    assert ada.post(f"/workflows/{one}/{verb}", status=409)["code"] == "conflict"
 
 
-@pytest.mark.parametrize("verb", ["cancel", "pause", "resume", "retry"])
-def test_a_state_that_does_not_allow_it_is_a_conflict(ada: Caller, steered: Steer, verb: str) -> None:
-    steered(verb, Conflict("It has ended."))
-    assert ada.post(f"/workflows/{workflow()}/{verb}", status=409)["code"] == "conflict"
-
-
-@pytest.mark.parametrize("body", [None, {"input": {"n": 2}}, {"input": {}}])
-def test_a_rerun_is_a_new_workflow(ada: Caller, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any] | None) -> None:
-    made: list[Any] = []
-
-    def rerun(_: Any, workflow_id: str, given: Any) -> str:
-        made.append(given)
-        return workflow("pending", rerun_of=workflow_id)
-
-    monkeypatch.setattr("app.workflows.control.rerun", rerun)
-    one = workflow("failed")
+@pytest.mark.parametrize(("body", "given"), [(None, {"n": 1}), ({"input": {"n": 2}}, {"n": 2}), ({"input": {}}, {})])
+def test_a_rerun_is_a_new_workflow(ada: Caller, body: dict[str, Any] | None, given: dict[str, Any]) -> None:
+    one = ended(ada, "failed")
     once = {"headers": {"Idempotency-Key": "k"}}
     response = ada.call("POST", f"/workflows/{one}/rerun", body, **once)
     told = response.get_json()
-    assert (response.status_code, told["rerun_of"]) == (202, one)
+    assert (response.status_code, told["rerun_of"], told["status"]) == (202, one, "pending")
+    assert (told["input"], told["counts"]["pending"]) == (given, 2)
     assert response.headers["Location"] == f"/api/v1/workflows/{told['id']}" != f"/api/v1/workflows/{one}"
     assert ada.post(f"/workflows/{one}/rerun", body, **once) == told
-    assert made == [json.loads(json.dumps(body))["input"] if body else None]
+    again, before = (ada.get(f"/workflows/{workflow_id}") for workflow_id in (told["id"], one))
+    assert again["document"] == before["document"]
+    assert (before["status"], before["input"]) == ("failed", {"n": 1})
+
+
+def test_an_administrator_s_rerun_is_its_owner_s(ada: Caller, admin: Caller) -> None:
+    told = admin.post(f"/workflows/{ended(ada, 'failed')}/rerun")
+    assert ada.get(f"/workflows/{told['id']}")["owner"] == "ada"
 
 
 def test_tasks_tell_their_key(ada: Caller) -> None:
