@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from kombu import pools
-from pydantic import RootModel
 
 from app.celery import celery_app
 from app.queues import Queue
 from app.tasks.types import TASK_TYPES, TaskType
+from tests.integration.workflows.fate import Fate, meet, met
 from tests.support import employ
 from workers import handlers
 from workers import node as node_
@@ -29,30 +27,12 @@ class NoServer:
     def close(self) -> None: ...
 
 
-class Fate(RootModel[dict[str, Any]]):
-    """Whatever a test wants of its task."""
-
-
-def _meet(payload: dict[str, Any]) -> dict[str, Any]:
-    """Fail if `fail`; fail the first `fail_first` times."""
-    if payload.get("fail"):
-        raise ValueError("as asked")
-    if payload.get("fail_first", 0) > _met[payload.get("name", "")]:
-        _met[payload.get("name", "")] += 1
-        raise ValueError("not yet")
-    return {"answer": payload.get("answer")}
-
-
-#: How often each name has failed.
-_met: Counter[str] = Counter()
-
-
 @pytest.fixture(autouse=True)
 def fate(clawq: pytest.MonkeyPatch) -> None:
     """A task type that ends as its payload says."""
-    _met.clear()
+    met.clear()
     clawq.setitem(TASK_TYPES, "fate", TaskType("fate", Fate, Queue.EXECUTION, inline=True, share=10))
-    clawq.setitem(handlers.HANDLERS, "fate", _meet)
+    clawq.setitem(handlers.HANDLERS, "fate", meet)
 
 
 @pytest.fixture(autouse=True)
