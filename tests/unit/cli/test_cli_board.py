@@ -67,8 +67,8 @@ def test_a_long_key_or_error_leaves_the_board_within_the_screen(screen: Console)
     assert lines[2].rstrip().endswith("ee…")
 
 
-def test_what_went_wrong_takes_no_room_from_short_columns(screen: Console) -> None:
-    _, row = drawn(screen, [node("a", "failed", error="e" * 500, duration_s=3)])
+def test_what_went_wrong_takes_one_line_and_no_room_from_short_columns(screen: Console) -> None:
+    _, row = drawn(screen, [node("a", "failed", error="word " * 100, duration_s=3)])
     assert row.split()[:4] == ["a", "failed", "3.0", "s"]
 
 
