@@ -67,6 +67,11 @@ def test_a_long_key_or_error_leaves_the_board_within_the_screen(screen: Console)
     assert lines[2].rstrip().endswith("ee…")
 
 
+def test_what_went_wrong_takes_one_line_and_no_room_from_short_columns(screen: Console) -> None:
+    _, row = drawn(screen, [node("a", "failed", error="word " * 100, duration_s=3)])
+    assert row.split()[:4] == ["a", "failed", "3.0", "s"]
+
+
 def test_the_board_is_no_higher_than_the_screen(screen: Console) -> None:
     lines = drawn(screen, [node(f"n{n}") for n in range(17)], left_out=5)
     assert len(lines) == 1 + 16 + 1
