@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 
 from api.payloads.common import Id, In, LabelledQuery, Labels, Moment, Name, Out, Page, Stamp, Words
 from api.payloads.tasks import WorkIn
+from app.errors import Invalid, Problem
 from app.workflows.asked import NewStep, NewWorkflow
 from app.workflows.find import Standing
-from app.workflows.graph import MAX_TASKS
+from app.workflows.graph import MAX_ITEMS, MAX_TASKS
 from schema.tasks import OnFailure, TaskStatus
 from schema.workflows import WorkflowStatus
 
-#: Elements that a task is done for at most.
-MAX_ITEMS = 1000
 MAX_INPUT_BYTES = 2**20
 
 
@@ -92,6 +91,22 @@ class WorkflowIn(In):
         document = self.model_dump(mode="json", exclude={"input"}, exclude_unset=True)
         tasks = [step.to_new_step() for step in self.tasks]
         return NewWorkflow(**self.__dict__ | {"tasks": tasks, "document": document})
+
+
+def once_more(document: dict[str, Any], input_: dict[str, Any]) -> NewWorkflow:
+    """What a stored document asks for, with this input. Its deadlines were for the first time.
+
+    Raises:
+        Invalid: this version takes it no more.
+    """
+    tasks = [{name: value for name, value in task.items() if name != "deadline"} for task in document["tasks"]]
+    asked = {name: value for name, value in document.items() if name != "deadline"} | {"tasks": tasks, "input": input_}
+    try:
+        # As it is stored, as JSON, times and enumerations are text.
+        return WorkflowIn.model_validate_json(json.dumps(asked)).to_new_workflow()
+    except ValidationError as exc:
+        problems = [Problem(e["loc"], e["msg"]) for e in exc.errors(include_url=False)]
+        raise Invalid("The workflow cannot be run again as it was.", problems=problems) from None
 
 
 class RerunIn(In):

@@ -17,6 +17,7 @@ from api.payloads.workflows import (
     WorkflowListQuery,
     WorkflowOut,
     WorkflowPage,
+    once_more,
 )
 from app.db import Db, single
 from app.keys import Caller
@@ -133,10 +134,9 @@ def retry_workflow(db: Session, caller: Caller, workflow_id: str) -> Reply:
 
 @section.route("POST", "/workflows/<workflow_id>/rerun", scope="submit", answers={202: WorkflowOut}, creates=True)
 def rerun_workflow(db: Session, caller: Caller, workflow_id: str, body: RerunIn) -> Reply:
-    """Run a workflow once more from the start, as a new one, with another input if one is given."""
+    """Run a workflow once more from the start, as a new one without deadlines, with another input if one is given."""
     workflow = find.see(db, workflow_id, caller.sees)
-    document = {**workflow.document, "input": workflow.input if body.input is None else body.input}
-    new = WorkflowIn.model_validate(document).to_new_workflow()
+    new = once_more(workflow.document, workflow.input if body.input is None else body.input)
     return _created(db, submit(db, workflow.owner, new, rerun_of=workflow_id))
 
 

@@ -46,11 +46,12 @@ _SKIP = text(
         SELECT e.child_id, d.cause FROM down d JOIN tasks t ON t.id = d.id AND t.on_failure <> 'continue'
         JOIN edges e ON e.parent_id = d.id
     ), causes AS (
-        SELECT id, min(cause) AS cause FROM down GROUP BY id
+        SELECT d.*, coalesce(p.key, p.id) AS name
+        FROM (SELECT id, min(cause) AS cause FROM down GROUP BY id) AS d JOIN tasks p ON p.id = d.cause
     ), locked AS (
         SELECT id, status FROM tasks WHERE id IN (SELECT id FROM causes) ORDER BY id FOR UPDATE
     ), u AS (
-        UPDATE tasks t SET status = 'skipped', error = 'Parent ' || causes.cause || ' did not succeed.',
+        UPDATE tasks t SET status = 'skipped', error = 'Parent ' || causes.name || ' did not succeed.',
                            completed_at = now(), last_seq = last_seq + 1, updated_at = now()
         FROM locked JOIN causes USING (id) WHERE t.id = locked.id AND locked.status = 'pending'
         RETURNING t.id, t.status, t.workflow_id, t.last_seq, t.round, t.attempt, causes.cause

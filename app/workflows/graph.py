@@ -16,6 +16,8 @@ from app.workflows.asked import NewStep
 
 #: Tasks of a workflow; those that `map` adds not counted.
 MAX_TASKS = 10_000
+#: Elements of one list of `map`.
+MAX_ITEMS = 1000
 #: Entries of all `depends_on` together: each is a row.
 MAX_EDGES = 100_000
 KEY = re.compile(r"[A-Za-z0-9_-]{1,200}")

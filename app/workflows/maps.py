@@ -10,14 +10,15 @@ from sqlalchemy import text
 
 from app.db import Db
 from app.workflows import refs
+from app.workflows.graph import MAX_ITEMS
 from app.workflows.insert import connect
 from app.workflows.prepare import MAX_PAYLOAD_BYTES, End, made
 from app.workflows.refs import Scope, Unresolved
 from schema.base import new_id
 from schema.tasks import TaskStatus
 
-#: Elements of one list.
-MAX_ITEMS = 1000
+#: Items of all maps of a workflow together.
+MAX_ALL_ITEMS = 10_000
 #: Bytes of all items' results together, as of the files of a task.
 MAX_RESULT_BYTES = 32 * 2**20
 
@@ -37,6 +38,12 @@ _INSERT = text(
         RETURNING id
     )
     INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
+    """
+)
+_MADE = text(
+    """
+    SELECT count(*) FROM tasks
+    WHERE mapped_from IS NOT NULL AND workflow_id = (SELECT workflow_id FROM tasks WHERE id = :id)
     """
 )
 _WAIT = text(
@@ -71,6 +78,8 @@ def _expand(db: Db, row: Any, scope: Scope) -> End | None:
         raise Unresolved("`map` takes a list, and this is none")
     if len(elements) > MAX_ITEMS:
         raise Unresolved(f"`map` makes at most {MAX_ITEMS} items, and the list has {len(elements)}")
+    if len(elements) + db.execute(_MADE, {"id": row.id}).scalar_one() > MAX_ALL_ITEMS:
+        raise Unresolved(f"the maps of a workflow make at most {MAX_ALL_ITEMS} items together")
     if not elements:
         return End(row.id, TaskStatus.SUCCEEDED, result={"items": []})
     ids = sorted(new_id() for _ in elements)

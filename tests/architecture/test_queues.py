@@ -24,7 +24,6 @@ SETTINGS = {
     "task_reject_on_worker_lost": False,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "task_ignore_result": True,
-    "result_backend": None,
     "accept_content": ["json"],
     "task_serializer": "json",
     "task_create_missing_queues": False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.workflows import maps
+from app.workflows import graph
 from tests.fleet import a_step, flow, post_flow, retry_now, states, tasks_of, work
 from tests.support import kinds, sql
 
@@ -148,7 +148,7 @@ def test_an_item_that_fails_fails_its_map_but_not_the_others() -> None:
 
 def test_a_map_takes_a_list_and_no_more_than_a_thousand_of_it() -> None:
     workflow_id = post_flow(
-        a_step("a", payload={"n": 5, "many": list(range(maps.MAX_ITEMS + 1))}),
+        a_step("a", payload={"n": 5, "many": list(range(graph.MAX_ITEMS + 1))}),
         a_step("m", "a", map=_ref("tasks.a.result.n")),
         a_step("l", "a", map=_ref("tasks.a.result.many")),
     )
