@@ -86,14 +86,14 @@ _QUEUE = prepared(
     "admit_queue",
     """
     WITH locked AS (
-        SELECT t.id, t.status, n.agent
+        SELECT t.id, t.status, t.carrier, n.agent
         FROM unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent) JOIN tasks t USING (id)
         ORDER BY t.id FOR UPDATE OF t
     ), u AS (
         UPDATE tasks t
         SET status = 'queued', assigned_to = locked.agent, dispatches = 1, last_dispatched_at = now(),
             next_dispatch_at = now() + :redispatch_s * interval '1 second', last_seq = last_seq + 1, updated_at = now()
-        FROM locked WHERE t.id = locked.id AND locked.status = 'pending'
+        FROM locked WHERE t.id = locked.id AND locked.status = 'pending' AND locked.carrier = 'gateway'
         RETURNING t.id, t.queue, t.task_type, octet_length(t.payload::text) AS payload_bytes, t.workflow_id, t.last_seq,
                   t.round, t.attempt, t.assigned_to
     ), e AS (

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app import publisher
+from app import metrics, publisher
 from app.db import Db, after_commit
 from app.tasks.admit import admit
 from app.workflows.end import end
@@ -40,7 +40,7 @@ _OVERDUE = text(
           AND carrier = 'canvas' AND next_dispatch_at <= now()
         ORDER BY id FOR UPDATE
     )
-    UPDATE tasks t SET carrier = 'coordinator' FROM overdue WHERE t.id = overdue.id
+    UPDATE tasks t SET carrier = 'coordinator' FROM overdue WHERE t.id = overdue.id RETURNING t.id
     """
 )
 _READY = text(
@@ -79,7 +79,7 @@ def advance(db: Db, workflow_id: str) -> None:
 
 
 def _go_on(db: Db, workflow: Any) -> None:
-    db.execute(_OVERDUE, {"id": workflow.id})
+    metrics.CANVASES_OVERDUE.inc(len(db.execute(_OVERDUE, {"id": workflow.id}).all()))
     room = _room(db, workflow)
     gone = 0
     # Each is let go, ends, or waits for its items: none comes twice. What ends may make others ready.

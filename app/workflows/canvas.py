@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import chain, chord
 
-from app import publisher
+from app import metrics, publisher
 from app.celery import celery_app
 from app.queues import ADVANCE, RUN, STEP, Queue
 from app.tasks.dispatch import Queued, envelopes
@@ -64,3 +64,4 @@ def _errback(task: Queued) -> Any:
 
 def _send(made: Canvas) -> None:
     made.apply_async(retry=False)
+    metrics.CANVASES_SENT.labels(kind="chord" if isinstance(made, chord) else "chain").inc()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from app import publisher
-from app.db import Db
+from app import metrics, publisher
+from app.db import Db, after_commit
 
 # Tolerated is what a task itself says of its failure; items answer to the task that they are items of.
 _END = text(
@@ -25,14 +25,16 @@ _END = text(
         completed_at = now(), updated_at = now()
     WHERE id = :id
       AND NOT EXISTS (SELECT FROM tasks WHERE workflow_id = :id AND status IN ('pending', 'queued', 'running'))
-    RETURNING w.id
+    RETURNING w.status
     """
 )
 
 
 def end(db: Db, workflow_id: str) -> bool:
     """End a workflow whose tasks have all ended; the caller holds its row. Returns whether it did."""
-    if db.execute(_END, {"id": workflow_id}).first() is None:
+    status = db.execute(_END, {"id": workflow_id}).scalar()
+    if status is None:
         return False
     publisher.tell_after(db, [workflow_id])
+    after_commit(db, ("workflow", workflow_id), metrics.WORKFLOWS_COMPLETED.labels(status=status).inc)
     return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 from kombu import pools
 
-from app.celery import celery_app
+from app.celery import celery_app, configure
 from app.queues import Queue
 from app.tasks.types import TASK_TYPES, TaskType
 from tests.integration.workflows.fate import Fate, meet, met
@@ -40,11 +41,20 @@ def worker(clawq: pytest.MonkeyPatch) -> Iterator[Node]:
     """An execution worker, registered; its heart does not beat."""
     clawq.setattr(node_, "HealthServer", NoServer)
     employ()
+    _meet_anew()
     celery_app.loader.import_default_modules()
     this = node_.become("execution@test", ["execution"], lambda: 2)
     this.heart.last_beat = float("inf")
     yield this
     node_._current.clear()
+    celery_app.backend.client.close()
+    pools.reset()
+
+
+def _meet_anew() -> None:
+    """Celery reads its settings once a process; here they are this test's."""
     pools.reset()
     celery_app._after_fork()
-    celery_app.backend.client.close()
+    celery_app._backend_cache = None
+    celery_app._local = threading.local()
+    configure()

@@ -9,6 +9,7 @@ import pytest
 
 from app.db import transaction
 from app.errors import Conflict
+from app.tasks import admit as admit_
 from app.tasks.cancel import cancel as cancel_task
 from app.tasks.recover import expire
 from app.tasks.retry import retry as retry_task
@@ -16,7 +17,7 @@ from app.workflows import control
 from app.workflows.reopen import reopen
 from app.workflows.stop import stop
 from tests.fleet import Envelope, a_step, draw, flow, post_flow, retry_now, states, tasks_of, work
-from tests.support import CANCELLED, SUCCEEDED, end, events, kinds, sql, take
+from tests.support import CANCELLED, SUCCEEDED, end, events, kinds, let_in, sql, take
 
 
 def _do(verb: Callable[..., Any], *args: Any) -> Any:
@@ -290,3 +291,19 @@ def test_stop_leaves_what_has_ended_alone() -> None:
     before = tasks_of(workflow_id)
     _do(stop, workflow_id)
     assert tasks_of(workflow_id) == before
+
+
+def test_an_admission_that_has_chosen_a_task_before_a_pause_does_not_queue_it(clawq: pytest.MonkeyPatch) -> None:
+    workflow_id = post_flow(a_step("a"))
+    sql("UPDATE tasks SET carrier = 'gateway' WHERE workflow_id = :id", id=workflow_id)
+    real = admit_.assign
+
+    def slow(*args: Any) -> Any:
+        chosen = real(*args)
+        assert chosen
+        _do(control.pause, workflow_id)
+        return chosen
+
+    clawq.setattr(admit_, "assign", slow)
+    let_in()
+    assert states(workflow_id) == {"a": "pending"}
