@@ -30,7 +30,7 @@ down: install ## Stop the stack
 	@$(VENV)/bin/clawq down
 
 test: install ## Run every test that this machine can run
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest
 
 guards: install ## Prove that tests go red without what they guard
 	$(VENV)/bin/python tests/prove_guards.py

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -30,20 +29,6 @@ def missing(reason: str) -> None:
     if os.environ.get("CLAWQ_TESTS_STRICT") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    from tests.shares import Shares  # one process alone needs no xdist
-
-    return Shares(config, log)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if hasattr(config, "workerinput"):  # this is one of several
-        from tests.shares import by_share
-
-        items.sort(key=by_share)
 
 
 @pytest.fixture(scope="session")
