@@ -13,13 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parents[1]
 #: For one run of a few tests; a guard may keep something from hanging.
 _TIMEOUT_S = 180
+#: Copies, and runs at once: each has engines of its own, and waits more than it computes.
+_AT_ONCE = 2
 
 _TASKS = "tests/integration/tasks"
 #: Stays green without any guard: the break took the guard away and nothing else.
@@ -160,12 +165,29 @@ GUARDS = (
 
 def main() -> int:
     """Returns the exit code: 0 if every guard is proved."""
-    with tempfile.TemporaryDirectory(prefix="clawq-guards-") as place:
-        copy = Path(place)
-        _copy_sources(copy)
-        wrong = _unbroken(copy) or [guard.name for guard in GUARDS if not _proved(guard, copy)]
+    with tempfile.TemporaryDirectory(prefix="clawq-guards-") as place, ThreadPoolExecutor(_AT_ONCE) as executor:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(_AT_ONCE):
+            _copy_sources(copy := Path(place, str(number)))
+            copies.put(copy)
+        # The run of all tests first: it is the longest, and the others fill the time beside it.
+        unbroken = executor.submit(_unbroken, copies)
+        proved = [executor.submit(_proved, guard, copies) for guard in GUARDS]
+        if red := unbroken.result():
+            executor.shutdown(cancel_futures=True)
+        wrong = red or [guard.name for guard, future in zip(GUARDS, proved, strict=True) if not future.result()]
     print(f"not proved: {', '.join(wrong)}" if wrong else f"{len(GUARDS)} guards proved")
     return 1 if wrong else 0
+
+
+@contextmanager
+def _one_of(copies: SimpleQueue[Path]) -> Iterator[Path]:
+    """A copy that nobody else uses meanwhile, whole before and after."""
+    copy = copies.get()
+    try:
+        yield copy
+    finally:
+        copies.put(copy)
 
 
 def _copy_sources(copy: Path) -> None:
@@ -179,10 +201,11 @@ def _copy_sources(copy: Path) -> None:
             shutil.copy2(ROOT / name, copy / name)
 
 
-def _unbroken(copy: Path) -> list[str]:
+def _unbroken(copies: SimpleQueue[Path]) -> list[str]:
     """What is red or missing before anything is broken."""
     tests = list(dict.fromkeys([_PLAIN, *(test for guard in GUARDS for test in guard.red)]))
-    outcomes, output = _run(copy, tests)
+    with _one_of(copies) as copy:
+        outcomes, output = _run(copy, tests)
     red = [test for test in tests if not _are(outcomes, test, {"PASSED"})]
     print(f"unbroken: {'RED' if red else 'green'}, {len(outcomes)} tests", flush=True)
     if red:
@@ -190,21 +213,22 @@ def _unbroken(copy: Path) -> list[str]:
     return red
 
 
-def _proved(guard: Guard, copy: Path) -> bool:
+def _proved(guard: Guard, copies: SimpleQueue[Path]) -> bool:
     """Break it, look at its tests, mend it; one line of what came of it."""
     started = time.monotonic()
-    whole = {b.file: (copy / b.file).read_text() if (copy / b.file).is_file() else "" for b in guard.breaks}
-    for b in guard.breaks:
-        if (found := whole[b.file].count(b.text)) != 1:
-            print(f"{guard.name}: MOVED: {found} times in {b.file}, not once: {b.text!r}", flush=True)
-            return False
-    try:
+    with _one_of(copies) as copy:
+        whole = {b.file: (copy / b.file).read_text() if (copy / b.file).is_file() else "" for b in guard.breaks}
         for b in guard.breaks:
-            (copy / b.file).write_text(whole[b.file].replace(b.text, b.instead))
-        outcomes, output = _run(copy, [_PLAIN, *guard.red])
-    finally:
-        for file, text in whole.items():
-            (copy / file).write_text(text)
+            if (found := whole[b.file].count(b.text)) != 1:
+                print(f"{guard.name}: MOVED: {found} times in {b.file}, not once: {b.text!r}", flush=True)
+                return False
+        try:
+            for b in guard.breaks:
+                (copy / b.file).write_text(whole[b.file].replace(b.text, b.instead))
+            outcomes, output = _run(copy, [_PLAIN, *guard.red])
+        finally:
+            for file, text in whole.items():
+                (copy / file).write_text(text)
     green = [test for test in guard.red if not _are(outcomes, test, {"PASSED", "FAILED"}, at_least_one="FAILED")]
     told = f"red, {sum(o == 'FAILED' for o in outcomes.values())} tests failed, {time.monotonic() - started:.0f} s"
     if not _are(outcomes, _PLAIN, {"PASSED"}):

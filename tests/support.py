@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import httpx
 from sqlalchemy import text
 
 from app import agents, publisher
@@ -35,12 +36,18 @@ CANCELLED = Outcome(kind="cancelled")
 STATES = ("pending", "queued", "running", "succeeded", "failed", "cancelled", "skipped")
 
 
+#: Each request has a connection of its own, as by `httpx.get`, which reads all certificates of the machine each time.
+HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def eventually(condition: Callable[[], Any], timeout: float = 20) -> Any:
     """Wait until `condition` is true, and return what it returned. Fails after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s"
-        time.sleep(0.01)
+        waited = time.monotonic() - started
+        assert waited < timeout, f"not within {timeout} s"
+        # Looking is work, also for what is looked at: less often the longer it takes.
+        time.sleep(min(0.1, max(0.002, waited / 20)))
     return value
 
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.support import eventually
+from tests.support import HTTP, eventually
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = Path(sys.executable).parent
@@ -57,7 +56,7 @@ class Stack:
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.api_key}"}
-        response = httpx.request(method, f"{self.api_url}/api/v1{path}", headers=headers, timeout=60, **kwargs)
+        response = HTTP.request(method, f"{self.api_url}/api/v1{path}", headers=headers, timeout=60, **kwargs)
         assert response.is_success, response.text
         return response.json()
 
@@ -109,7 +108,7 @@ def up(home: Path, **settings: str) -> Iterator[Stack]:
         subprocess.run([PROGRAMS / "clawq", "down"], cwd=ROOT, env=env, check=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One stack for all acceptance tests, with short leases so that recovery can be awaited."""
     with up(tmp_path_factory.mktemp("stack") / "home", CLAWQ_LEASE_S="3", CLAWQ_DRAIN_S="1") as stack:

@@ -7,7 +7,7 @@ import httpx
 from app.local import ports
 from tests.acceptance.conftest import Stack
 from tests.acceptance.hands import running
-from tests.support import eventually
+from tests.support import HTTP, eventually
 
 
 def test_celery_shows_the_queues_of_each_worker(stack: Stack) -> None:
@@ -54,7 +54,7 @@ def test_flask_runs_the_api(stack: Stack) -> None:
 
 def _page(url: str) -> str | None:
     try:
-        response = httpx.get(url, timeout=5, follow_redirects=True)
+        response = HTTP.get(url, timeout=5, follow_redirects=True)
     except httpx.HTTPError:
         return None
     return response.text if response.is_success else None

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
@@ -18,7 +17,7 @@ from tests.acceptance.conftest import Stack, up
 from tests.acceptance.hands import all_run, control, sleepers
 from tests.chaos.invariants import Inside
 from tests.conftest import missing
-from tests.support import eventually
+from tests.support import HTTP, eventually
 from workers.sandbox.choose import probe
 
 pytestmark = pytest.mark.timeout(600)
@@ -54,7 +53,7 @@ def inside(wide: Stack) -> Inside:
 def metrics(stack: Stack) -> dict[str, float]:
     """What the execution worker counts, by name and labels."""
     (info,) = [info for name, info in stack.workers().items() if name.startswith("execution@")]
-    shown = httpx.get(f"http://127.0.0.1:{info['health_port']}/metrics").text
+    shown = HTTP.get(f"http://127.0.0.1:{info['health_port']}/metrics").text
     return {name: float(value) for name, value in re.findall(r"^([a-z]\S*) (\S+)$", shown, re.MULTILINE)}
 
 
@@ -152,6 +151,6 @@ def test_down_leaves_no_container(tmp_path: Path, count: int) -> None:
         inside = Inside(stack.home)
         sleepers(stack, 60, 2)
         await_reserve(stack, count)
-        assert len(inside.containers()) == count + 2
+        eventually(lambda: len(inside.containers()) == count + 2)
         assert stack.run("clawq", "down").returncode == 0
         assert not inside.containers()

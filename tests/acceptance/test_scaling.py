@@ -26,10 +26,10 @@ def slots(stack: Stack, name: str) -> int:
 
 def test_a_plain_worker_grows_and_shrinks_by_command_while_it_works(stack: Stack) -> None:
     with idle(stack), a_worker(stack, "plain", "-c", "2"), echoes(stack):
-        ids = sleepers(stack, 9, 6)
+        ids = sleepers(stack, 12, 6)
         assert "pool will grow" in control(stack, "plain@here", "pool_grow", "4")
         eventually(lambda: all_run(stack, ids))
-        assert slots(stack, "plain@here") == 6
+        eventually(lambda: slots(stack, "plain@here") == 6)
         assert "pool will shrink" in control(stack, "plain@here", "pool_shrink", "5")
         eventually(lambda: slots(stack, "plain@here") == 1)
         assert all_run(stack, ids), "nobody is torn from its job"

@@ -34,6 +34,8 @@ class Cli:
 
     home: Path
     env: dict[str, str] = field(default_factory=dict)
+    #: The role of each worker and what its /ready answered, at the moment when `running` was up.
+    at_once: list[tuple[str, int]] = field(default_factory=list)
 
     def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([CLAWQ, *args], env=self._env(env), capture_output=True, text=True, timeout=240, cwd="/")
@@ -76,9 +78,24 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cli, dict[str, Any]]]:
     cli = Cli(tmp_path_factory.mktemp("stack") / "home")
     try:
-        yield cli, cli.up()
+        found = cli.up()
+        cli.at_once = _workers(found)
+        yield cli, found
     finally:
         cli.run("down")
+
+
+def _workers(found: dict[str, Any]) -> list[tuple[str, int]]:
+    headers = {"Authorization": f"Bearer {found['api_key']}"}
+    workers = httpx.get(f"{found['api_url']}/api/v1/workers", headers=headers).json()["items"]
+    return [(worker["role"], _ready(worker["info"]["health_port"])) for worker in workers]
+
+
+def _ready(port: int) -> int:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/ready").status_code
+    except httpx.HTTPError:
+        return 0
 
 
 def test_up_prints_where_everything_is(running: tuple[Cli, dict[str, Any]]) -> None:
@@ -91,13 +108,10 @@ def test_up_prints_where_everything_is(running: tuple[Cli, dict[str, Any]]) -> N
     assert httpx.get(f"{found['api_url']}/api/v1/tasks").status_code == 401
 
 
-def test_workers_work_when_up_returns(cli: Cli) -> None:
-    found = cli.up()
-    headers = {"Authorization": f"Bearer {found['api_key']}"}
-    workers = httpx.get(f"{found['api_url']}/api/v1/workers", headers=headers).json()["items"]
-    assert {worker["role"] for worker in workers} == {"gateway", "coordinator", "execution", "memory"}
-    for worker in workers:
-        assert httpx.get(f"http://127.0.0.1:{worker['info']['health_port']}/ready").status_code == 200
+def test_workers_work_when_up_returns(running: tuple[Cli, dict[str, Any]]) -> None:
+    cli, _ = running
+    assert {role for role, _ in cli.at_once} == {"gateway", "coordinator", "execution", "memory"}
+    assert {status for _, status in cli.at_once} == {200}
 
 
 def test_workers_and_the_clock_log_nothing_but_json(running: tuple[Cli, dict[str, Any]]) -> None:
@@ -158,19 +172,8 @@ def test_migrate_by_hand_reaches_the_running_database(running: tuple[Cli, dict[s
     assert cli.run("migrate").returncode == 0
 
 
-def test_the_next_up_finds_the_same_key_and_port(cli: Cli) -> None:
-    first = cli.up()
-    assert cli.run("down").returncode == 0
-    assert cli.run("status").returncode == 1
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{first['api_url']}/ready")
-    assert cli.up() == first
-    assert cli.run("down").returncode == 0
-    assert cli.run("down").returncode == 0
-
-
-def test_a_killed_supervisor_is_no_obstacle(cli: Cli) -> None:
-    first = cli.up()
+def test_a_killed_supervisor_is_no_obstacle(running: tuple[Cli, dict[str, Any]]) -> None:
+    cli, first = running
     left = [p["pid"] for p in json.loads(cli.run("status", "--json").stdout)["processes"]]
     supervisor = psutil.Process(json.loads((cli.home / "lock").read_text())["pid"])
     supervisor.kill()
@@ -184,6 +187,18 @@ def test_a_killed_supervisor_is_no_obstacle(cli: Cli) -> None:
     assert json.loads(cli.run("status", "--json").stdout)["left"] == []
     now = {p["pid"] for p in json.loads(cli.run("status", "--json").stdout)["processes"]}
     assert not now & set(left)
+
+
+def test_the_next_up_finds_the_same_key_and_port(running: tuple[Cli, dict[str, Any]]) -> None:
+    """The last of those that use it: afterwards it is down."""
+    cli, first = running
+    assert cli.run("down").returncode == 0
+    assert cli.run("status").returncode == 1
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{first['api_url']}/ready")
+    assert cli.up() == first
+    assert cli.run("down").returncode == 0
+    assert cli.run("down").returncode == 0
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

@@ -28,7 +28,7 @@ from app.local.servers import Server, wait_until_ready
 from tests.chaos.invariants import Inside
 from tests.chaos.links import Link, Loop
 from tests.chaos.process import Process
-from tests.support import eventually
+from tests.support import HTTP, eventually
 
 #: What the scenarios are about; the other two roles have nothing to do yet.
 ROLES = ("api", "gateway", "execution", "clock")
@@ -243,6 +243,6 @@ def _port(url: str) -> int:
 
 def _is_ready(api_url: str) -> bool:
     try:
-        return httpx.get(f"{api_url}/ready", timeout=5).is_success
+        return HTTP.get(f"{api_url}/ready", timeout=5).is_success
     except httpx.HTTPError:
         return False

@@ -23,7 +23,7 @@ import psycopg2
 
 from app.queues import Queue
 from tests.chaos.invariants import Inside, check_invariants, left_behind
-from tests.support import eventually, opened
+from tests.support import HTTP, eventually, opened
 
 #: Says a word of its own as it starts, so that results can be told apart.
 PROGRAM = """\
@@ -157,7 +157,7 @@ class Tasks:
     def _post(self, path: str, body: dict[str, Any], headers: dict[str, str]) -> Answer:
         started = time.monotonic()
         try:
-            got = httpx.post(self._url + path, json=body, headers=self._headers | headers, timeout=_CLIENT_S)
+            got = HTTP.post(self._url + path, json=body, headers=self._headers | headers, timeout=_CLIENT_S)
             answer = Answer(got.status_code, time.monotonic() - started, got.json())
         except (httpx.TransportError, ValueError):
             answer = Answer(0, time.monotonic() - started, {})

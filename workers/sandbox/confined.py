@@ -74,6 +74,7 @@ OWN_THREADS = 16
 MAPPED_FACTOR = 4
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
+PF_EXITING = 0x4
 #: Seconds between looks at the work directory's size.
 DISK_LOOK_S = 0.5
 
@@ -286,10 +287,19 @@ def main() -> NoReturn:
     os.close(1)
     os.waitpid(pid, 0)
     kill_descendants()
-    if os.getppid() != worker:
+    if os.getppid() != worker or _is_leaving(worker):
         # Nobody else will do it.
         shutil.rmtree(root, ignore_errors=True)
     os._exit(0)
+
+
+def _is_leaving(pid: int) -> bool:
+    """Whether a process ends: its descriptors are closed a moment before its children are given away."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return bool(int(file.read().rpartition(")")[2].split()[6]) & PF_EXITING)
+    except OSError:
+        return True
 
 
 def _size(directory: str) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import threading
 from functools import cache
 from types import ModuleType
 
 from workers.sandbox import collect, frames, lean, meter, program, script, supervisor
 
+#: CPython before 3.11.8 counts the depth of one parse into that of another thread's, and calls both broken.
+_PARSING = threading.Lock()
 _LEFT_OUT = ("__future__", "workers.", "typing", "collections.abc")
 
 
@@ -31,7 +34,9 @@ def bundle(*extra: ModuleType, path: str | None = None) -> str:
 def _without_some_imports(source: str) -> list[str]:
     """What comes from this bundle itself; and names of types, which nobody reads in there, but which take 10 ms."""
     lines = source.splitlines()
-    for node in reversed(ast.parse(source).body):
+    with _PARSING:
+        parsed = ast.parse(source)
+    for node in reversed(parsed.body):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_LEFT_OUT):
             del lines[node.lineno - 1 : node.end_lineno]
     return lines

@@ -22,6 +22,8 @@ _LIVELY = ("random/", "ns_last_pid", "pty/nr", "_stat", "sched_domain")
 OPEN = ("/tmp", "/var/tmp", "/dev/shm")
 #: Bytes.
 TOLERANCE = 100 << 20
+#: Bytes of the kernel's stack of a thread.
+_THREAD = 16 << 10
 
 
 class Machine:
@@ -114,10 +116,23 @@ def _is_owned_by_them(path: Path) -> bool:
 
 
 def _kept_memory() -> int:
-    """Bytes that could stay although no process of theirs lives: of memory file systems, the kernel, this process.
+    """Bytes that stay although no process of theirs lives: of memory file systems, the kernel, this process.
 
-    Not what the kernel merely caches, nor what is free: others use this machine too.
+    Not what the kernel merely caches, nor what is free, nor what belongs to a process that lives: others use this
+    machine too.
     """
-    words = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return own + sum(int(words[name].split()[0]) << 10 for name in ("Shmem", "KernelStack", "PageTables"))
+    kept = own + sum(_kib(Path("/proc/meminfo"), "Shmem", "KernelStack", "PageTables"))
+    for process in filter(lambda path: path.name.isdigit(), Path("/proc").iterdir()):
+        # Some end meanwhile; of some, only root may know more.
+        with suppress(OSError):
+            kept -= _THREAD * len(os.listdir(process / "task"))
+            kept -= sum(_kib(process / "status", "VmPTE"))
+            kept -= sum(_kib(process / "smaps_rollup", "Pss_Shmem"))
+    return kept
+
+
+def _kib(path: Path, *names: str) -> list[int]:
+    """The sizes with these names in a file of the kernel's, in bytes."""
+    words = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    return [int(words[name].split()[0]) << 10 for name in names if name in words]

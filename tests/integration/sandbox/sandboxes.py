@@ -118,7 +118,8 @@ def processes_with(token: str) -> list[str]:
 
 def until(condition: Callable[[], object], seconds: float = 15) -> None:
     """Wait for a condition. Fails the test if it does not come true."""
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        waited = time.monotonic() - started
+        assert waited < seconds, "it did not happen in time"
+        time.sleep(min(0.1, max(0.01, waited / 20)))

@@ -255,7 +255,7 @@ RESOURCES = (
             for fd in kept: fd.close() if hasattr(fd, "close") else os.close(fd)
             kept.clear()
         """,
-        Outcome(stdout="EMFILE\n" * 6),
+        Outcome(stdout="EMFILE\n" * 6, perhaps=("open_files",)),
         process=None,
         open_files=64,
     ),

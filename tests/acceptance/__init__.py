@@ -1,0 +1,1 @@
+"""Acceptance: the real command line, and stacks that it starts."""
