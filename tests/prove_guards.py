@@ -27,6 +27,7 @@ _TIMEOUT_S = 180
 _AT_ONCE = 2
 
 _TASKS = "tests/integration/tasks"
+_FLOWS = "tests/integration/workflows"
 #: Stays green without any guard: the break took the guard away and nothing else.
 _PLAIN = f"{_TASKS}/test_finish.py::test_a_success_keeps_the_result_and_closes_the_attempt"
 _LATE = f"{_TASKS}/test_claim.py::test_a_late_word_of_an_attempt_that_was_taken_back_changes_nothing"
@@ -101,6 +102,28 @@ GUARDS = (
     _guard(
         "take back: only expired leases", "app/tasks/recover.py", "AND lease_until < now()", "",
         f"{_TASKS}/test_recover.py::test_an_expired_lease_gives_the_task_back",
+    ),
+    _guard("clock: workflows", "workers/clock.py", "    sweep_workflows,\n", "", _TICK),
+    _guard(
+        "workflow: one look at a time", "app/workflows/lock.py", " FOR NO KEY UPDATE", "",
+        f"{_FLOWS}/test_advance.py::test_two_looks_at_once_let_go_no_more_than_there_is_room_for",
+    ),
+    _guard(
+        "workflow: what a canvas does not bring", "app/workflows/advance.py", "AND next_dispatch_at <= now()",
+        "AND false", f"{_FLOWS}/test_lost.py::test_a_counter_that_is_lost",
+    ),
+    _guard(
+        "workflow: what is left of a canvas", "app/tasks/release.py", "AND NOT :in_canvas",
+        "AND :in_canvas AND NOT :in_canvas",
+        f"{_FLOWS}/test_lost.py::test_a_parent_that_ends_outside_its_chain_gives_its_child_to_the_coordinator",
+    ),
+    _guard(
+        "admission: what is the gateway's", "app/tasks/admit.py", " AND locked.carrier = 'gateway'", "",
+        f"{_FLOWS}/test_control.py::test_an_admission_that_has_chosen_a_task_before_a_pause_does_not_queue_it",
+    ),
+    _guard(
+        "workflow: after its parents", "app/workflows/enter.py", " AND deps_left = 0\n", "\n",
+        f"{_FLOWS}/test_lost.py::test_a_body_that_comes_before_its_parents_have_ended",
     ),
     _guard("clock: takes back", "workers/clock.py", "    recover.take_back,\n", "", _TICK),
     _guard(

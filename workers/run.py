@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Reject
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -17,7 +17,6 @@ from app.db import is_out_of_time, single, statements
 from app.queues import RUN
 from app.settings import settings
 from app.tasks.claim import Claim, claim
-from app.tasks.find import have_ended
 from app.tasks.finish import finish
 from app.tasks.retry import Outcome
 from app.tasks.types import TASK_TYPES
@@ -47,7 +46,6 @@ def work(request: Any, ids: list[str], take: Callable[[list[str], str], list[Cla
 
     Raises:
         celery.exceptions.Reject: Postgres does not hear this worker; the envelope goes back, for one that it hears.
-        celery.exceptions.Ignore: the canvas that this job is part of does not go on, for a task of it has not ended.
     """
     this = node.current()
     if not this.heart.healthy:
@@ -55,6 +53,7 @@ def work(request: Any, ids: list[str], take: Callable[[list[str], str], list[Cla
         raise Reject("Postgres has not heard this worker for a lease", requeue=True)
     asked_at = time.monotonic()
     claims = take(ids, this.name)
+    # It goes on whatever becomes of these tasks: what it brings in vain is left alone (app/workflows/enter.py).
     in_canvas = bool(request.chain or request.chord)
     with this.heart.holding(claims, asked_at) as holds:
         if inline := [hold for hold in holds if TASK_TYPES[hold.claim.task_type].inline]:
@@ -62,13 +61,6 @@ def work(request: Any, ids: list[str], take: Callable[[list[str], str], list[Cla
         for hold in holds:
             if hold not in inline:
                 _settle([(hold, _run_code(hold, this))], in_canvas)
-    if in_canvas and _any_open(ids):
-        raise Ignore
-
-
-def _any_open(ids: list[str]) -> bool:
-    with single() as db:
-        return not have_ended(db, ids)
 
 
 def _claim(ids: list[str], worker: str) -> list[Claim]:

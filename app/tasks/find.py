@@ -19,12 +19,6 @@ from schema.tasks import TASK_COLUMNS, TERMINAL, Attempt, Event, EventKind, Task
 MOST_BYTES = 4 * 2**20
 _ROW = prepared("task", f"SELECT {TASK_COLUMNS} FROM tasks WHERE id = :id")  # noqa: S608
 _STATUS = prepared("task_status", "SELECT status FROM tasks WHERE id = :id")
-_ANY_OPEN = prepared(
-    "any_open",
-    """
-    SELECT EXISTS (SELECT FROM tasks WHERE id = ANY(:ids) AND status IN ('pending', 'queued', 'running')) AS open
-    """,
-)
 _OPEN_CONTAINERS = text(
     """
     SELECT a.container_id FROM tasks t JOIN attempts a ON a.task_id = t.id AND a.attempt = t.attempt
@@ -73,11 +67,6 @@ def see(db: Db, task_id: str, owner: str | None) -> Any:
 def has_ended(db: Db, task_id: str) -> bool:
     """Whether the task has ended or is gone. The status alone is read: payload and result can be megabytes."""
     return db.execute(_STATUS, {"id": task_id}).scalar() in (*TERMINAL, None)
-
-
-def have_ended(db: Db, task_ids: Sequence[str]) -> bool:
-    """Whether each of these tasks has ended or is gone."""
-    return not db.execute(_ANY_OPEN, {"ids": list(task_ids)}).scalar_one()
 
 
 def get_many(db: Session, task_ids: Sequence[str]) -> dict[str, Task]:

@@ -33,7 +33,7 @@ _ENTER = prepared(
         SELECT t.id, a.id AS agent FROM tasks t
         JOIN workflows w ON w.id = t.workflow_id AND w.status = 'running' AND w.cancel_requested_at IS NULL
         JOIN agents a ON a.id = CASE WHEN t.pinned THEN t.assigned_to ELSE :agent END AND a.status = 'active'
-        WHERE t.id = ANY(:ids) AND t.status = 'pending' AND t.deps_left = 0 AND t.available_at <= now()
+        WHERE t.id = ANY(:ids) AND t.status = 'pending' AND t.available_at <= now()
           AND coalesce(a.configuration->'max_running', 'null') = 'null'
           AND (coalesce(a.configuration->'task_types', 'null') = 'null'
                OR jsonb_exists(a.configuration->'task_types', t.task_type))

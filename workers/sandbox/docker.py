@@ -34,6 +34,9 @@ CLOSE_S = 5.0
 def connect(*, timeout_s: int = 60) -> docker.DockerClient:
     """A client of the engine that DOCKER_HOST names. Raises one of ENGINE_ERRORS if none answers."""
     client = docker.from_env(timeout=timeout_s, max_pool_size=64)
+    if client.api.base_url.startswith("http+docker://"):
+        # A local socket has no proxy; requests would look for one in the environment each time.
+        client.api.trust_env = False
     try:
         client.ping()
     except BaseException:

@@ -14,9 +14,10 @@ from sqlalchemy.exc import OperationalError
 
 from app import epoch
 from app.celery import celery_app
-from app.queues import ADMIT, RUN
+from app.queues import ADMIT, ADVANCE, RUN
 from app.settings import settings
 from app.tasks import recover
+from tests.fleet import a_step, post_flow
 from tests.support import (
     employ,
     empty_redis,
@@ -66,6 +67,7 @@ def test_a_tick_does_every_duty(clock: Clock) -> None:
     sql("UPDATE tasks SET deadline = now() WHERE id = :id", id=late)
     sql("UPDATE tasks SET next_dispatch_at = now() WHERE id = :id", id=unheard)
     sql("UPDATE tasks SET available_at = now() WHERE id = :id", id=due)
+    stalled = post_flow(a_step("a"))
     sql("UPDATE workers SET heartbeat_at = now() - interval '1 hour' WHERE agent_id = :id", id=gone)
     sql("INSERT INTO idempotency VALUES ('o', 'r', 'k', '', 200, '{}', NULL, now() - interval '2 days')")
     empty_redis()
@@ -74,6 +76,7 @@ def test_a_tick_does_every_duty(clock: Clock) -> None:
     assert (kinds(lost.id)[-1], kinds(late)[-1]) == ("lease_expired", "failed")
     assert envelopes("execution") == [(RUN, [[unheard]])]
     assert envelopes("gateway") == [(ADMIT, [])]
+    assert envelopes("coordinator") == [(ADVANCE, [[stalled]])]
     assert scalar("SELECT status FROM agents WHERE id = :id", id=gone) == "inactive"
     assert scalar("SELECT count(*) FROM idempotency") == 0
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.db import transaction
 from app.workflows import canvas
+from app.workflows.advance import advance
 from tests.fleet import Envelope, a_step, flow, order_of, post_flow, retry_now, states, tasks_of, work
-from tests.support import employ, kinds, sql, status
+from tests.support import Aside, employ, eventually, kinds, sql, status
 
 
 def _carried(opened: list[Envelope]) -> list[tuple[str, int, bool]]:
@@ -164,6 +166,17 @@ def test_a_limit_counts_what_another_look_let_go() -> None:
     sql("UPDATE tasks SET available_at = now() WHERE workflow_id = :id", id=workflow_id)
     work_on(workflow_id, keep=lambda e: e.job == "workflows.advance")
     assert sorted(states(workflow_id).values()) == ["pending", "pending", "queued"]
+
+
+def test_two_looks_at_once_let_go_no_more_than_there_is_room_for() -> None:
+    workflow_id = post_flow(a_step("a"), a_step("b"), max_running=1)
+    sql("UPDATE workflows SET status = 'running'")
+    with transaction() as db:
+        advance(db, workflow_id)
+        other = Aside(lambda db: advance(db, workflow_id))
+        eventually(other.is_blocked)
+    other.join()
+    assert sorted(states(workflow_id).values()) == ["pending", "queued"]
 
 
 def test_an_agent_with_a_limit_lets_tasks_in_at_the_gateway_alone() -> None:

@@ -15,7 +15,7 @@ from app.tasks.claim import Claim
 from app.tasks.finish import finish
 from app.workflows.advance import advance
 from tests.fleet import Envelope, a_step, draw, flow, post_flow, retry_now, states, tasks_of, work
-from tests.support import SUCCEEDED, kinds, scalar, sql, take, together
+from tests.support import SUCCEEDED, end, kinds, scalar, sql, take, together
 
 _ONCE = ["accepted", "queued", "running", "succeeded"]
 
@@ -118,6 +118,19 @@ def _body_of(header: Envelope) -> bytes:
     message["headers"] |= {"task": signature["task"], "id": signature["options"]["task_id"], "group": None}
     message["body"] = base64.b64encode(json.dumps([signature["args"], {}, {}]).encode()).decode()
     return json.dumps(message).encode()
+
+
+def test_a_parent_that_ends_outside_its_chain_gives_its_child_to_the_coordinator() -> None:
+    workflow_id = post_flow(a_step("a"), a_step("b", "a"))
+    for envelope in draw("coordinator"):
+        envelope.open()
+    assert [len(envelope.chain) for envelope in draw()] == [1]
+    assert tasks_of(workflow_id)["b"].carrier == "canvas"
+    # As after a re-dispatch, whose envelope brings nothing else.
+    end(*((claim, SUCCEEDED) for claim in take(tasks_of(workflow_id)["a"].id)))
+    assert tasks_of(workflow_id)["b"].carrier == "coordinator"
+    work()
+    _each_once(workflow_id)
 
 
 def test_every_envelope_three_times() -> None:
