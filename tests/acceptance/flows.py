@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -35,9 +34,9 @@ def states(stack: Stack, workflow_id: str) -> dict[str, str]:
     return {node["key"]: node["status"] for node in stack.get(f"/workflows/{workflow_id}/graph")["nodes"]}
 
 
-def sql(home: Path, statement: str, **params: Any) -> list[Any]:
-    """The rows that a query returns from the Postgres of the stack that lives there."""
-    lines = dict(line.split("=", 1) for line in (home / "stack.env").read_text().splitlines())
+def sql(stack: Stack, statement: str, **params: Any) -> list[Any]:
+    """The rows that a query returns from the stack's Postgres."""
+    lines = dict(line.split("=", 1) for line in (stack.home / "stack.env").read_text().splitlines())
     url = lines["DATABASE_URL"].strip("'")
     with closing(psycopg2.connect(url, cursor_factory=NamedTupleCursor)) as connection, connection.cursor() as cursor:
         cursor.execute(statement, params)
@@ -55,7 +54,7 @@ _EDGES = """
     SELECT p.key AS parent, c.key AS child, s.at AS parent_ended, r.at AS child_began
     FROM tasks c CROSS JOIN LATERAL jsonb_array_elements_text(c.dependencies) AS d (id) JOIN tasks p ON p.id = d.id
     LEFT JOIN events s ON s.task_id = p.id AND s.kind IN ('succeeded', 'failed', 'cancelled', 'skipped')
-    LEFT JOIN events r ON r.task_id = c.id AND r.kind = 'running'
+    LEFT JOIN events r ON r.task_id = c.id AND r.kind = 'running' AND r.attempt = 1
     WHERE c.workflow_id = %(id)s
 """
 _SUCCESSES = """
@@ -64,11 +63,14 @@ _SUCCESSES = """
 """
 
 
-def assert_in_order(home: Path, workflow_id: str, graph: Mapping[str, list[str]]) -> None:
-    """Each task has succeeded exactly once, and began after all that it depends on had ended, by Postgres' clock."""
-    edges = sql(home, _EDGES, id=workflow_id)
+def assert_in_order(ask: Callable[..., list[Any]], workflow_id: str, graph: Mapping[str, list[str]]) -> None:
+    """Each task has succeeded exactly once, and began after all that it depends on had ended, by Postgres' clock.
+
+    `ask` runs a query on it, with the parameters that it names.
+    """
+    edges = ask(_EDGES, id=workflow_id)
     wanted = Counter((parent, child) for child, parents in graph.items() for parent in parents)
     assert Counter((edge.parent, edge.child) for edge in edges) == wanted
     early = [e for e in edges if not (e.parent_ended and e.child_began and e.parent_ended <= e.child_began)]
     assert early == []
-    assert {row.key: row.n for row in sql(home, _SUCCESSES, id=workflow_id)} == dict.fromkeys(graph, 1)
+    assert {row.key: row.n for row in ask(_SUCCESSES, id=workflow_id)} == dict.fromkeys(graph, 1)

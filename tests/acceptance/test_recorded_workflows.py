@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from benchmarks.graphs import EPIGENOMICS, SEISMOLOGY, document, recorded
 from tests.acceptance.conftest import Stack
-from tests.acceptance.flows import assert_in_order, redis_bytes, submit, wait
+from tests.acceptance.flows import assert_in_order, redis_bytes, sql, submit, wait
 from tests.acceptance.hands import client
 
 #: Bytes to and from Redis, for the larger of the two: ids, and no payloads or results.
@@ -20,7 +22,7 @@ def test_a_recorded_workflow_runs_to_its_end_in_the_order_of_its_graph(stack: St
     workflow_id = submit(stack, document(graph, payload=lambda key: {"key": key}))
     ended = wait(stack, workflow_id)
     assert (ended["status"], ended["progress"], ended["counts"]["succeeded"]) == ("succeeded", 100, nodes)
-    assert_in_order(stack.home, workflow_id, graph)
+    assert_in_order(partial(sql, stack), workflow_id, graph)
     picture = stack.get(f"/workflows/{workflow_id}/graph")
     place = {node["key"]: number for number, node in enumerate(picture["nodes"])}
     assert all(place[parent] < place[child] for parent, child in picture["edges"])

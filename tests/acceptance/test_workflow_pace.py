@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from benchmarks import sleeping
 from benchmarks.graphs import Graph, below, chain, diamond, document, fork_join, layered, n_shape, scattered
 from tests.acceptance.conftest import Stack, up
-from tests.acceptance.flows import assert_in_order, states, submit, wait
+from tests.acceptance.flows import assert_in_order, sql, states, submit, wait
 from tests.support import eventually
 
 SLOTS = 8
@@ -80,7 +81,7 @@ def test_while_some_tasks_take_their_time_all_that_is_not_below_them_ends(
         for gate in gates.values():
             gate.unlink()
     assert wait(stack, workflow_id)["status"] == "succeeded"
-    assert_in_order(stack.home, workflow_id, graph)
+    assert_in_order(partial(sql, stack), workflow_id, graph)
 
 
 def _unlike(found: dict[str, str], wanted: dict[str, str]) -> dict[str, tuple[str, str]]:
