@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test chaos soak guards check bench bench-sandboxes lock clean
+.PHONY: help install demo up down test chaos soak guards check bench bench-sandboxes bench-workflows lock clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,12 +47,16 @@ check: install ## Check format, lint, types and the direction of imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: install ## Measure throughput and latency beside plain Celery, then sandboxes
+bench: install ## Measure throughput, latency and workflows beside plain Celery, then sandboxes
 	$(VENV)/bin/python -m benchmarks.throughput
+	$(VENV)/bin/python -m benchmarks.workflows
 	$(VENV)/bin/python -m benchmarks.sandboxes
 
 bench-sandboxes: install ## Measure sandboxes alone, beside containers that are started by hand (needs an engine)
 	$(VENV)/bin/python -m benchmarks.sandboxes
+
+bench-workflows: install ## Measure workflows alone, beside chains and chords of plain Celery
+	$(VENV)/bin/python -m benchmarks.workflows
 
 lock: install ## Pin what the environment resolves to now
 	$(VENV)/bin/pip-compile --quiet --upgrade --extra=check --extra=test --no-emit-find-links --no-emit-index-url \

@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 from app.settings import Settings
+from benchmarks.aims import Aim, show
 from benchmarks.costs import measured
 from benchmarks.oneshot import CODE, by_command, by_sdk, many_by_sdk
 from benchmarks.pool import PATIENCE_S, QUIET_S, Pool
@@ -37,20 +37,6 @@ _TASK = {"task_type": "python", "payload": {"code": CODE}}
 _STAY = "import time\nprint('here')\ntime.sleep(100)"
 _STAYER = {"task_type": "python", "payload": {"code": _STAY, "limits": {"wall_s": 120}}}
 _TALKER = {"task_type": "python", "payload": {"code": "for n in range(200): print('some output', n)"}}
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a figure should be at most."""
-
-    what: str
-    value: float
-    most: float
-    unit: str = ""
-
-    def row(self) -> str:
-        met = "yes" if self.value <= self.most else "no"
-        return f"| {self.what} | {self.value:.3g}{self.unit} | {self.most:g}{self.unit} | {met} |"
 
 
 # One program at a time
@@ -241,8 +227,7 @@ def main() -> None:
         Aim("worker after 1,000 tasks / after 100", weight["after 1,000"] / weight["after 100"], 1.05),
     ]
     print(f"\nWorker (f): {', '.join(f'{mb:.1f} MiB {when}' for when, mb in weight.items())}.")
-    print("\n| | measured | aim: at most | met |\n| --- | ---: | ---: | --- |")
-    print("\n".join(aim.row() for aim in aims))
+    show(aims)
 
 
 if __name__ == "__main__":

@@ -52,13 +52,16 @@ class Stack:
 
 
 @contextmanager
-def stack(**settings: str) -> Iterator[Stack]:
-    """A stack in a temporary home with these settings, stopped and removed at the end."""
+def stack(*options: str, **settings: str) -> Iterator[Stack]:
+    """A stack in a temporary home with these settings, stopped and removed at the end.
+
+    `options` are more of `clawq up`.
+    """
     ours = ("CLAWQ_", "DATABASE", "REDIS")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with tempfile.TemporaryDirectory(prefix="clawq-bench-") as home:
         env = {**clean, "CLAWQ_HOME": home, "CLAWQ_API_PORT": "0", "LOG_LEVEL": "WARNING", **settings}
-        told = json.loads(_run(env, "clawq", "up", "--background", "--json"))
+        told = json.loads(_run(env, "clawq", "up", "--background", "--json", *options))
         try:
             written = dict(line.split("=", 1) for line in (Path(home) / "stack.env").read_text().splitlines())
             urls = {name: written[name].strip("'") for name in ("DATABASE_URL", "REDIS_URL")}

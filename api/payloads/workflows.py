@@ -183,7 +183,7 @@ class NodeOut(Out):
 class GraphOut(Out):
     """Which tasks of a workflow end before which, and how they stand."""
 
-    nodes: list[NodeOut] = Field(description="In the document's order; items after the task that they come from.")
+    nodes: list[NodeOut] = Field(description="Parents before their children; items after the task that they come from.")
     edges: list[tuple[str, str]] = Field(
         description="Keys: who ends first, and who waits for it. Items end before the task that they come from."
     )

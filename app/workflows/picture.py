@@ -51,7 +51,7 @@ class Node:
 class Picture:
     """Tasks, and which waits for which."""
 
-    #: In the document's order, items after the task that they come from.
+    #: Parents before their children, items after the task that they come from.
     nodes: list[Node]
     #: (who ends first, who waits for it); items end before the task that they come from.
     edges: list[tuple[str, str]]

@@ -93,13 +93,15 @@ class Stack:
 
 
 @contextmanager
-def up(home: Path, **settings: str) -> Iterator[Stack]:
-    """A stack in `home` for the length of the block, with these settings and none of the machine's."""
+def up(home: Path, *options: str, **settings: str) -> Iterator[Stack]:
+    """A stack in `home` for the length of the block, with these settings and none of the machine's.
+
+    `options` are more of `clawq up`.
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith(("CLAWQ_", "DATABASE", "REDIS"))}
     env |= {"CLAWQ_HOME": str(home), "CLAWQ_API_PORT": "0", **settings}
-    up = subprocess.run(
-        [PROGRAMS / "clawq", "up", "--background", "--json"], cwd=ROOT, env=env, capture_output=True, text=True
-    )
+    command = [PROGRAMS / "clawq", "up", "--background", "--json", *options]
+    up = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert up.returncode == 0, up.stderr
     told = json.loads(up.stdout)
     try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from app.errors import SettingsError
 from app.local import home as homes
 from app.local.home import Home
-from app.local.plan import ROOT, Plan, make_plan
+from app.local.plan import Plan, make_plan
 from app.settings import Settings
+from benchmarks import sleeping
 from tests.chaos.rig import Rig, a_rig
 from tests.chaos.tasks import Tasks
 from tests.conftest import _ENV, _forget, missing
@@ -26,7 +28,7 @@ SETTINGS = {"CLAWQ_API_PORT": "0", "CLAWQ_LEASE_S": "3", "CLAWQ_DRAIN_S": "5"}
 def _rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     home = homes.open_home(tmp_path_factory.mktemp("chaos") / "home")
     try:
-        plan = _plan(home)
+        plan = _plan(home, sleeping.procfile(home.path / "Procfile"))
     except SettingsError as exc:
         missing(f"no stack: {exc}")
     with a_rig(plan, home) as rig:
@@ -34,17 +36,17 @@ def _rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         rig.sweep()
 
 
-def _plan(home: Home) -> Plan:
+def _plan(home: Home, procfile: Path) -> Plan:
     """What a stack in this home consists of, whatever the machine's settings are."""
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith(_ENV)]:
             environment.delenv(name)
-        for name, value in SETTINGS.items():
+        for name, value in (SETTINGS | sleeping.ENVIRONMENT).items():
             environment.setenv(name, value)
         environment.setenv("CLAWQ_HOME", str(home.path))
         _forget()
         try:
-            return make_plan(home, ROOT / "Procfile", secrets.token_hex(16), lambda *_, **__: None)
+            return make_plan(home, procfile, secrets.token_hex(16), lambda *_, **__: None)
         finally:
             _forget()
 

@@ -30,9 +30,10 @@ from tests.chaos.links import Link, Loop
 from tests.chaos.process import Process
 from tests.support import HTTP, eventually
 
-#: What the scenarios are about; the other two roles have nothing to do yet.
-ROLES = ("api", "gateway", "execution", "clock")
-WORKERS = ("gateway", "execution", "execution-2")
+#: What the scenarios are about; the role that is left has nothing to do yet.
+ROLES = ("api", "gateway", "coordinator", "execution", "clock")
+EXECUTION = ("execution", "execution-2")
+WORKERS = ("gateway", "coordinator", *EXECUTION)
 ENGINES = ("postgres", "redis")
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'clawq'"
@@ -211,7 +212,7 @@ class Rig:
         return redis_.Redis.from_url(self._plan.exported["REDIS_URL"])
 
     def _tell_workers(self, command: str) -> None:
-        names = [f"{name}@{socket.gethostname()}" for name in WORKERS if name != "gateway"]
+        names = [f"{name}@{socket.gethostname()}" for name in EXECUTION]
         with (
             Celery(broker=self._plan.exported["REDIS_URL"], set_as_current=False) as app,
             app.connection_for_write() as connection,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.rig import END_SESSIONS, Rig
+from tests.chaos.rig import END_SESSIONS, EXECUTION, Rig
 from tests.chaos.tasks import Tasks, new_key
-from tests.chaos.test_workers import EXECUTION
 from tests.support import eventually
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.rig import Rig
+from tests.chaos.rig import EXECUTION, Rig
 from tests.chaos.tasks import Tasks
 from tests.support import eventually
 
 pytestmark = pytest.mark.usefixtures("sandbox")
 
-EXECUTION = ("execution", "execution-2")
 ONE_LOST = ["accepted", "queued", "running", "lease_expired", "queued", "running", "succeeded"]
 
 
