@@ -30,8 +30,8 @@ app = typer.Typer()
 _WORK = Path(package.__file__).parent.parent / "examples" / "demo"
 _PROGRAMS = (
     ("summary.sh", "shell", "count what came in", ()),
-    ("critical_path.py", "python", "find the longest chain", ("summary.sh",)),
-    ("schedule.py", "python", "search for a schedule", ("critical_path.py",)),
+    ("critical_path.py", "python", "find the longest chain", ("summary",)),
+    ("schedule.py", "python", "search for a schedule", ("critical_path",)),
     ("snoop.py", "python", "behave badly", ()),
 )
 #: Seconds after which a demo that has not ended is a failure.
@@ -47,7 +47,7 @@ def demo() -> None:
     home = homes.open_home(settings().home)
     with _stack(home):
         client = Client()
-        ids = _post(client)
+        ids = _ids(client, _post(client))
         with Live(console=render.err, refresh_per_second=8, transient=True) as live:
             tasks = _follow(client, ids, live)
         _print_results(tasks)
@@ -99,20 +99,27 @@ def _wait_until_ready(starting: control.Starting) -> None:
     raise StartFailed("The stack stopped before it was ready.", None)
 
 
-def _post(client: Client) -> dict[str, str]:
-    """Post the programs, each with the same input, and return their ids by name."""
-    data = (_WORK / "epigenomics.json").read_text()
-    ids: dict[str, str] = {}
-    for name, task_type, description, parents in _PROGRAMS:
-        body = {
+def _post(client: Client) -> str:
+    """Post the programs as a workflow, each with the same input on stdin, and return its id."""
+    tasks = [
+        {
+            "key": Path(name).stem,
             "task_type": task_type,
             "description": description,
-            "payload": {"code": (_WORK / name).read_text(), "stdin": data},
-            "dependencies": [ids[parent] for parent in parents],
-            "labels": {"demo": "epigenomics"},
+            "payload": {"code": (_WORK / name).read_text(), "stdin": {"$ref": "input.trace"}},
+            "depends_on": list(parents),
         }
-        ids[name] = client.post("/tasks", body)["id"]
-    return ids
+        for name, task_type, description, parents in _PROGRAMS
+    ]
+    trace = (_WORK / "epigenomics.json").read_text()
+    workflow_id: str = client.post("/workflows", {"name": "demo", "input": {"trace": trace}, "tasks": tasks})["id"]
+    return workflow_id
+
+
+def _ids(client: Client, workflow_id: str) -> dict[str, str]:
+    """The ids of its tasks by the names of their programs, in the order above."""
+    ids = {node["key"]: node["task_id"] for node in client.get(at("workflows", workflow_id, "graph"))["nodes"]}
+    return {name: ids[Path(name).stem] for name, *_ in _PROGRAMS}
 
 
 def _follow(client: Client, ids: dict[str, str], live: Live) -> dict[str, dict[str, Any]]:
@@ -157,12 +164,13 @@ def _print_results(tasks: dict[str, dict[str, Any]]) -> None:
 def _print_next(home: homes.Home) -> None:
     looks = (
         ("make up", "keep a stack running, with these tasks in it; then:"),
-        (".venv/bin/clawq tasks", "every task so far"),
+        (".venv/bin/clawq workflow list", "every workflow so far"),
         (".venv/bin/clawq show ID", "what happened to one, step by step"),
+        ("docs/workflows.md", "workflows: a tutorial"),
         ("docs/architecture.md", "a task's way, file by file"),
         ("docs/api.md", "the HTTP API"),
         (str(home.path), "state and logs"),
     )
     # Copied, a path must work: no look is cut, and a long one does not push the others aside.
-    lines = [Text(f"  {where:<24} {what}") for where, what in looks]
+    lines = [Text(f"  {where:<29} {what}") for where, what in looks]
     render.out.print(Group(Text("Where to look next", style="bold"), *lines))
