@@ -11,21 +11,12 @@ from kombu import pools
 from app.celery import celery_app, configure
 from app.queues import Queue
 from app.tasks.types import TASK_TYPES, TaskType
+from tests.integration.workers.conftest import NoServer
 from tests.integration.workflows.fate import Fate, meet, met
 from tests.support import employ
 from workers import handlers
 from workers import node as node_
 from workers.node import Node
-
-
-class NoServer:
-    """Probes are not asked for here."""
-
-    port = 0
-
-    def __init__(self, **_: object) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture(autouse=True)
