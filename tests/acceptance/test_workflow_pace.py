@@ -17,7 +17,7 @@ from benchmarks import sleeping
 from benchmarks.graphs import Graph, below, chain, diamond, document, fork_join, layered, n_shape, scattered
 from tests.acceptance.conftest import Stack, up
 from tests.acceptance.flows import assert_in_order, sql, states, submit, wait
-from tests.support import eventually
+from tests.support import HTTP, eventually
 
 SLOTS = 8
 #: Fewer than there are slots, or those that are held would keep the others from theirs.
@@ -82,6 +82,15 @@ def test_while_some_tasks_take_their_time_all_that_is_not_below_them_ends(
             gate.unlink()
     assert wait(stack, workflow_id)["status"] == "succeeded"
     assert_in_order(partial(sql, stack), workflow_id, graph)
+    assert overdue(stack) == 0, "a chain or chord got stuck, and the clock had to help"
+
+
+def overdue(stack: Stack) -> float:
+    """How many tasks chains and chords have not brought in time."""
+    (port,) = (info["health_port"] for name, info in stack.workers().items() if name.startswith("coordinator@"))
+    told = HTTP.get(f"http://127.0.0.1:{port}/metrics").text
+    (line,) = (line for line in told.splitlines() if line.startswith("canvas_tasks_overdue_total "))
+    return float(line.split()[1])
 
 
 def _unlike(found: dict[str, str], wanted: dict[str, str]) -> dict[str, tuple[str, str]]:

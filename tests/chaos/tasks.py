@@ -83,7 +83,7 @@ class Tasks:
         self.inside = Inside(home)
         self.accepted: list[str] = []
         self.answers: list[Answer] = []
-        self._url = f"{api_url}/api/v1/tasks"
+        self._url = f"{api_url}/api/v1"
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._patient = patient
         self._processes = processes
@@ -103,7 +103,7 @@ class Tasks:
     def try_to_post(self, key: str, task_type: str = "echo", *, repeatable: bool = True, **fields: Any) -> Answer:
         """POST a task once; one that is not repeatable shares its statement with others."""
         body = {"task_type": task_type, "payload": {"key": key}, "labels": {"key": key}, **fields}
-        return self._post("", body, {"Idempotency-Key": key} if repeatable else {})
+        return self._post("/tasks", body, {"Idempotency-Key": key} if repeatable else {})
 
     def post(self, key: str | None = None, timeout: float = 60, **fields: Any) -> str:
         """POST a task until it is accepted; returns its id."""
@@ -124,13 +124,19 @@ class Tasks:
         """Post one program that takes so long; returns its id."""
         return self.programs(1, seconds, **fields)[0]
 
+    def flow(self, document: dict[str, Any]) -> str:
+        """POST a workflow until it is accepted; returns its id."""
+        once = {"Idempotency-Key": new_key()}
+        answer: Answer = eventually(lambda: a if (a := self._post("/workflows", document, once)).accepted else None, 60)
+        return str(answer.body["id"])
+
     def aside(self, key: str, *, repeatable: bool = True) -> Future[Answer]:
         """POST a task once, in a thread; `result()` is the answer."""
         return self._pool.submit(self.try_to_post, key, repeatable=repeatable)
 
     def cancel(self, task_id: str) -> Answer:
         """Ask for the end of a task."""
-        return self._post(f"/{task_id}/cancel", {}, {})
+        return self._post(f"/tasks/{task_id}/cancel", {}, {})
 
     @contextmanager
     def load(self, per_s: float = 20, clients: int = 4) -> Iterator[None]:
@@ -163,7 +169,7 @@ class Tasks:
 
     def _batch(self, task_type: str, payloads: list[dict[str, Any]], fields: dict[str, Any]) -> list[str]:
         bodies = [{"task_type": task_type, "payload": payload, **fields} for payload in payloads]
-        answer = self._post("/batch", {"tasks": bodies}, {})
+        answer = self._post("/tasks/batch", {"tasks": bodies}, {})
         assert answer.accepted, answer
         ids = [item["id"] for item in answer.body["items"]]
         self.accepted += ids
@@ -178,7 +184,7 @@ class Tasks:
             answer = Answer(0, time.monotonic() - started, {})
         with self._lock:
             self.answers.append(answer)
-            if answer.accepted and (task_id := answer.body.get("id")):
+            if answer.accepted and path.startswith("/tasks") and (task_id := answer.body.get("id")):
                 self.accepted.append(task_id)
         return answer
 

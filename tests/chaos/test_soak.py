@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from benchmarks import graphs
 from tests.chaos.rig import END_SESSIONS, ENGINES, WORKERS, Rig
 from tests.chaos.tasks import PROGRAM, Tasks
 
@@ -40,7 +41,8 @@ def test_random_faults_break_no_promise(rig: Rig, tasks: Tasks) -> None:
 
 
 def work(tasks: Tasks, dice: random.Random) -> None:
-    """Programs, children of theirs, and a cancel now and then."""
+    """Programs, children of theirs, a workflow, and a cancel now and then."""
+    tasks.flow(graphs.document(graphs.scattered(12, dice.randrange(2**32)), "sleep", lambda _: {"s": 0.1}))
     parent = tasks.post(task_type="python", payload={"code": PROGRAM, "args": [str(dice.uniform(0, 5))]})
     child = tasks.post(dependencies=[parent])
     tasks.post(dependencies=[parent, child])

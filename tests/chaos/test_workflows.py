@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 import psycopg2
 import pytest
 
@@ -16,7 +15,7 @@ from app.queues import STEP
 from benchmarks.graphs import EPIGENOMICS, SEISMOLOGY, Graph, chain, document, recorded
 from tests.acceptance.flows import assert_in_order
 from tests.chaos.rig import ENGINES, EXECUTION, Rig
-from tests.chaos.tasks import Tasks, new_key
+from tests.chaos.tasks import Tasks
 from tests.support import eventually
 
 #: Read at import: fixtures hide the machine's settings from what they start.
@@ -26,17 +25,6 @@ SEED = int(os.environ.get("CLAWQ_CHAOS_SEED") or secrets.randbelow(2**32))
 BUSY = "busy"
 FEW = ("api", "clock", "coordinator", "coordinator", "gateway", "gateway", *ENGINES, BUSY, BUSY)
 MANY = (*FEW, "coordinator", BUSY, BUSY)
-
-
-def post(rig: Rig, body: dict[str, Any]) -> str:
-    """Post a workflow until it is accepted; returns its id."""
-    headers = {"Authorization": f"Bearer {rig.api_key}", "Idempotency-Key": new_key()}
-
-    def accepted() -> Any:
-        answer = httpx.post(f"{rig.api_url}/api/v1/workflows", json=body, headers=headers, timeout=20)
-        return answer.json()["id"] if answer.is_success else None
-
-    return str(eventually(accepted))
 
 
 def work(graph: Graph, dice: random.Random, longest_s: float) -> dict[str, Any]:
@@ -95,10 +83,10 @@ def test_a_workflow_ends_as_if_nobody_had_been_killed(
     dice = random.Random(SEED)
     graph = recorded(name)
     body = work(graph, dice, longest_s)
-    calm = post(rig, body)
+    calm = tasks.flow(body)
     tasks.settle()
     order = dice.sample(victims, len(victims))
-    stormy = post(rig, body)
+    stormy = tasks.flow(body)
     for number, victim in enumerate(order, start=1):
         await_ended(tasks, stormy, number * len(graph) // (len(order) + 1))
         print(f"kill {victim}")
@@ -118,7 +106,7 @@ def test_a_chain_whose_worker_dies_before_it_passes_it_on_is_carried_on_by_the_c
     links = [rig.link(worker, "redis") for worker in EXECUTION]
     for link in links:
         link.trap(f'"task": "{STEP}"'.encode(), deliver=False)
-    workflow_id = post(rig, document(chain(5)))
+    workflow_id = tasks.flow(document(chain(5)))
     eventually(lambda: any(link.sprung for link in links))
     rig.kill(*EXECUTION)
     assert tasks.settle() == {"succeeded": 5}
@@ -129,7 +117,7 @@ def test_a_chain_whose_worker_dies_before_it_passes_it_on_is_carried_on_by_the_c
 def test_a_coordinator_killed_with_the_bell_in_its_hand_is_rung_for_again(rig: Rig, tasks: Tasks) -> None:
     link = rig.link("coordinator", "postgres")
     link.trap(b"FROM workflows WHERE id = ", b"COMMIT", deliver=False)
-    post(rig, document(chain(5)))
+    tasks.flow(document(chain(5)))
     link.await_sprung()
     rig.kill("coordinator")
     link.cut()
