@@ -1,6 +1,6 @@
 """Plain Celery doing nothing: what clawq's throughput, chains and chords are measured against.
 
-`BENCH_BROKER` names the broker, and `BENCH_BACKEND` where chords are counted. Every setting is Celery's default but for
+`BENCH_BROKER` names the broker, `BENCH_BACKEND` where chords are counted. Every setting is Celery's default but for
 results, which nobody asks for.
 """
 

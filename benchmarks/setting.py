@@ -77,9 +77,13 @@ def _run(env: dict[str, str], *argv: str) -> str:
 
 
 @contextmanager
-def raw_workers(broker: str, slots: tuple[int, ...]) -> Iterator[dict[str, int]]:
-    """Plain Celery workers, one with a thread pool of each of these sizes. Yields their pids by name."""
-    env = {**os.environ, "BENCH_BROKER": broker, "PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
+def raw_workers(broker: str, slots: tuple[int, ...], **more: str) -> Iterator[dict[str, int]]:
+    """Plain Celery workers, one with a thread pool of each of these sizes. Yields their pids by name.
+
+    `more` is more of their environment.
+    """
+    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser"}
+    env = {**os.environ, "BENCH_BROKER": broker, **quiet, **more}
     command = [PROGRAMS / "celery", "-q", "-A", "benchmarks.raw", "worker", "-P", "threads", "--loglevel", "WARNING"]
     processes = [
         subprocess.Popen([*command, "-c", str(size), "-n", f"raw{number}@%h"], env=env, cwd=ROOT)
