@@ -17,18 +17,22 @@ from app.workflows.plan import LONGEST, Node, Plan, plan
 # by nothing: whenever one ends, the coordinator counts anew. Nor is one with `map`, which is not run itself.
 _NEXT = """(SELECT CASE count(*) WHEN 1 THEN min(child_id) END
          FROM (SELECT child_id FROM edges WHERE parent_id = t.id LIMIT 2) AS two)"""
+# OFFSET 0 keeps what is asked of a row apart from how it is found, which is by its id. With the statistics of a moment
+# ago the planner would go through all tasks of all workflows, and compare every task with every one that is pending.
 _BELOW = prepared(
     "carry_below",
     f"""
     WITH RECURSIVE walk AS (
         SELECT t.id, t.workflow_id, t.queue, t.task_type, t.deps_left, 1 AS depth, {_NEXT} AS next
-        FROM tasks t JOIN workflows w ON w.id = t.workflow_id AND w.max_running IS NULL
-        WHERE t.id = ANY(:ids)
+        FROM unnest(CAST(:ids AS text[])) AS n (id)
+        CROSS JOIN LATERAL (SELECT * FROM tasks WHERE id = n.id OFFSET 0) AS t
+        CROSS JOIN LATERAL (SELECT max_running FROM workflows WHERE id = t.workflow_id OFFSET 0) AS w
+        WHERE w.max_running IS NULL
         UNION
         SELECT t.id, t.workflow_id, t.queue, t.task_type, t.deps_left, depth + 1, {_NEXT}
-        FROM walk JOIN tasks t ON t.id = walk.next AND t.workflow_id = walk.workflow_id
-        WHERE depth < {LONGEST} + 1 AND walk.deps_left <= 1 AND t.status = 'pending'
-          AND (t.rules IS NULL OR NOT jsonb_exists(t.rules, 'map'))
+        FROM walk CROSS JOIN LATERAL (SELECT * FROM tasks WHERE id = walk.next OFFSET 0) AS t
+        WHERE depth < {LONGEST} + 1 AND walk.deps_left <= 1 AND t.workflow_id = walk.workflow_id
+          AND t.status = 'pending' AND (t.rules IS NULL OR NOT jsonb_exists(t.rules, 'map'))
     )
     SELECT id, workflow_id, queue, task_type, deps_left, next FROM walk
     """,  # noqa: S608

@@ -20,20 +20,26 @@ from app.workflows.prepare import prepare
 _COME_TO = prepared(
     "enter_come_to",
     """
-    SELECT id, workflow_id, task_type, rules FROM tasks
-    WHERE id = ANY(:ids) AND status = 'pending' AND carrier = 'canvas' AND deps_left = 0
-    ORDER BY id FOR UPDATE
+    WITH locked AS (
+        SELECT id, workflow_id, task_type, rules, status, carrier, deps_left FROM tasks
+        WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+    )
+    SELECT id, workflow_id, task_type, rules FROM locked
+    WHERE status = 'pending' AND carrier = 'canvas' AND deps_left = 0
     """,
 )
-# It was planned for agents without a limit: one that has a limit counts at the gateway alone.
+# It was planned for agents without a limit: one that has a limit counts at the gateway alone. OFFSET 0 is for the
+# planner, as in carry.py.
 _ENTER = prepared(
     "enter",
     """
     WITH fit AS (
-        SELECT t.id, a.id AS agent FROM tasks t
-        JOIN workflows w ON w.id = t.workflow_id AND w.status = 'running' AND w.cancel_requested_at IS NULL
+        SELECT t.id, a.id AS agent FROM unnest(CAST(:ids AS text[])) AS n (id)
+        CROSS JOIN LATERAL (SELECT * FROM tasks WHERE id = n.id OFFSET 0) AS t
+        CROSS JOIN LATERAL (SELECT * FROM workflows WHERE id = t.workflow_id OFFSET 0) AS w
         JOIN agents a ON a.id = CASE WHEN t.pinned THEN t.assigned_to ELSE :agent END AND a.status = 'active'
-        WHERE t.id = ANY(:ids) AND t.status = 'pending' AND t.available_at <= now()
+        WHERE w.status = 'running' AND w.cancel_requested_at IS NULL
+          AND t.status = 'pending' AND t.available_at <= now()
           AND coalesce(a.configuration->'max_running', 'null') = 'null'
           AND (coalesce(a.configuration->'task_types', 'null') = 'null'
                OR jsonb_exists(a.configuration->'task_types', t.task_type))
