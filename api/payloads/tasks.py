@@ -200,7 +200,7 @@ class ReasonOut(Out):
 
     model_config = ConfigDict(extra="allow")
 
-    kind: str = Field(description="parent, time, agent, limit, room, admission, worker, lease or cancel.")
+    kind: str = Field(description="parent, time, workflow, agent, limit, room, admission, worker, lease or cancel.")
     detail: str
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.tasks.retry import Outcome
 from app.workflows import graph
-from tests.fleet import a_step, flow, post_flow, retry_now, states, tasks_of, work
-from tests.support import kinds, sql
+from tests.fleet import a_step, draw, flow, post_flow, retry_now, states, tasks_of, work
+from tests.support import end, kinds, sql, take
 
 
 def _ref(path: str, **beside: Any) -> dict[str, Any]:
@@ -78,6 +79,31 @@ def test_a_default_stands_in_for_a_task_that_failed() -> None:
     )
     work()
     assert tasks_of(workflow_id)["b"].result == {"got": 3, "is": "failed"}
+
+
+def test_what_a_program_left_that_failed_is_no_result() -> None:
+    workflow_id = post_flow(
+        a_step("a", on_failure="continue"),
+        a_step("b", "a", payload={"got": _ref("tasks.a.result.stdout", default=3)}),
+    )
+    draw("coordinator")[0].open()
+    (claim,) = take(tasks_of(workflow_id)["a"].id)
+    end((claim, Outcome(kind="failed", result={"stdout": "half"})))
+    work()
+    assert tasks_of(workflow_id)["a"].result == {"stdout": "half"}
+    assert tasks_of(workflow_id)["b"].result == {"got": 3}
+
+
+def test_the_items_that_succeeded_are_there_though_others_failed() -> None:
+    workflow_id = post_flow(
+        a_step(
+            "m", task_type="fate", map=[False, True], on_failure="continue",
+            payload={"fail": _ref("item"), "answer": _ref("index")},
+        ),
+        a_step("z", "m", payload={"got": _ref("tasks.m.result.items")}),
+    )  # fmt: skip
+    work()
+    assert tasks_of(workflow_id)["z"].result == {"got": [{"answer": 0}, None]}
 
 
 def test_a_condition_that_does_not_hold_skips_its_task_and_those_below() -> None:
