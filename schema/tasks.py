@@ -165,6 +165,9 @@ class Task(Base):
         Index(
             "tasks_idx_workflow_ready",
             "workflow_id",
+            "priority_rank",
+            "available_at",
+            "id",
             postgresql_where=text("status = 'pending' AND deps_left = 0 AND carrier <> 'gateway'"),
         ),
         Index(

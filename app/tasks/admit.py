@@ -88,7 +88,7 @@ _QUEUE = prepared(
     WITH locked AS (
         SELECT t.id, t.status, t.carrier, n.agent
         FROM unnest(CAST(:ids AS text[]), CAST(:agents AS text[])) AS n (id, agent) JOIN tasks t USING (id)
-        ORDER BY t.id FOR UPDATE OF t
+        ORDER BY t.mapped_from IS NULL, t.id FOR UPDATE OF t
     ), u AS (
         UPDATE tasks t
         SET status = 'queued', assigned_to = locked.agent, dispatches = 1, last_dispatched_at = now(),

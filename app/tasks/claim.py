@@ -21,7 +21,7 @@ _CLAIM = prepared(
     "claim",
     """
     WITH locked AS (
-        SELECT id, status FROM tasks WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+        SELECT id, status FROM tasks WHERE id = ANY(:ids) ORDER BY mapped_from IS NULL, id FOR UPDATE
     ), u AS (
         UPDATE tasks t
         SET status = 'running', attempt = attempt + 1, lease_owner = :worker, progress = 0,

@@ -24,7 +24,7 @@ _FINISH = prepared(
                     CAST(:failures AS int[]), CAST(:infra_failures AS int[]), CAST(:delays AS float8[]))
              AS n (task_id, attempt, status, outcome, result, error, failures, infra_failures, delay_s)
         JOIN tasks t ON t.id = n.task_id AND t.attempt = n.attempt
-        ORDER BY t.id FOR UPDATE OF t
+        ORDER BY t.mapped_from IS NULL, t.id FOR UPDATE OF t
     ), u AS (
         UPDATE tasks t SET
             status = CASE WHEN n.status = 'pending' AND t.cancel_requested_at IS NOT NULL THEN 'cancelled'

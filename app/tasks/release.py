@@ -15,7 +15,8 @@ from schema.tasks import Carrier, TaskStatus
 #: Seconds that a chain or chord has to bring a task whose parents are done; then the coordinator does.
 CANVAS_S = 10
 
-# Locks in id order, so that two parents that end together cannot wait for each other. A canvas that a parent does not
+# Whoever locks several tasks locks parents before children, so that no two can wait for each other: items of a map,
+# which end before it and are younger, and then in the order of ids. A canvas that a parent does not
 # run in will not come by for its child: the child is the coordinator's again.
 _RELEASE = prepared(
     "release",
@@ -25,7 +26,8 @@ _RELEASE = prepared(
     ), k AS (
         SELECT child_id AS id, array_agg(parent_id) AS parents FROM gone GROUP BY child_id
     ), locked AS (
-        SELECT t.id, t.carrier, k.parents FROM k JOIN tasks t USING (id) ORDER BY t.id FOR UPDATE OF t
+        SELECT t.id, t.carrier, k.parents FROM k JOIN tasks t USING (id)
+        ORDER BY t.mapped_from IS NULL, t.id FOR UPDATE OF t
     )
     UPDATE tasks t SET
         deps_left = t.deps_left - cardinality(locked.parents),
@@ -41,19 +43,23 @@ _RELEASE = prepared(
 _SKIP = text(
     """
     WITH RECURSIVE down AS (
-        SELECT child_id AS id, parent_id AS cause FROM edges WHERE parent_id = ANY(:parents)
+        SELECT e.child_id AS id, t.on_failure FROM edges e JOIN tasks t ON t.id = e.child_id AND t.status = 'pending'
+        WHERE e.parent_id = ANY(:parents)
         UNION
-        SELECT e.child_id, d.cause FROM down d JOIN tasks t ON t.id = d.id AND t.on_failure <> 'continue'
-        JOIN edges e ON e.parent_id = d.id
+        SELECT e.child_id, t.on_failure FROM down d JOIN edges e ON e.parent_id = d.id
+        JOIN tasks t ON t.id = e.child_id AND t.status = 'pending'
+        WHERE d.on_failure <> 'continue'
     ), causes AS (
-        SELECT d.*, coalesce(p.key, p.id) AS name
-        FROM (SELECT id, min(cause) AS cause FROM down GROUP BY id) AS d JOIN tasks p ON p.id = d.cause
+        SELECT e.child_id AS id, min(e.parent_id) AS cause FROM down JOIN edges e ON e.child_id = down.id
+        WHERE e.parent_id = ANY(:parents) OR e.parent_id IN (SELECT id FROM down WHERE on_failure <> 'continue')
+        GROUP BY e.child_id
     ), locked AS (
-        SELECT id, status FROM tasks WHERE id IN (SELECT id FROM causes) ORDER BY id FOR UPDATE
+        SELECT id, status FROM tasks WHERE id IN (SELECT id FROM down) ORDER BY mapped_from IS NULL, id FOR UPDATE
     ), u AS (
-        UPDATE tasks t SET status = 'skipped', error = 'Parent ' || causes.name || ' did not succeed.',
-                           completed_at = now(), last_seq = last_seq + 1, updated_at = now()
-        FROM locked JOIN causes USING (id) WHERE t.id = locked.id AND locked.status = 'pending'
+        UPDATE tasks t SET status = 'skipped', error = 'Parent ' || coalesce(p.key, p.id) || ' did not succeed.',
+                           completed_at = now(), last_seq = t.last_seq + 1, updated_at = now()
+        FROM locked JOIN causes USING (id) JOIN tasks p ON p.id = causes.cause
+        WHERE t.id = locked.id AND locked.status = 'pending'
         RETURNING t.id, t.status, t.workflow_id, t.last_seq, t.round, t.attempt, causes.cause
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)

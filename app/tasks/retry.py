@@ -94,7 +94,7 @@ _RETRY = text(
             deadline = CASE WHEN deadline > now() THEN deadline END,
             assigned_to = CASE WHEN pinned THEN assigned_to END,
             last_seq = last_seq + 1, updated_at = now()
-        WHERE id = :id AND status IN ('failed', 'cancelled', 'skipped')
+        WHERE id = :id AND workflow_id IS NULL AND status IN ('failed', 'cancelled', 'skipped')
           AND NOT EXISTS (SELECT FROM parents WHERE status IN ('failed', 'cancelled', 'skipped'))
         RETURNING id, last_seq, round, attempt
     )

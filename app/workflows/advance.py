@@ -15,13 +15,13 @@ from app.db import Db, after_commit
 from app.tasks.admit import admit
 from app.workflows.end import end
 from app.workflows.lock import lock
-from app.workflows.maps import map_task
 from app.workflows.prepare import prepare
 from app.workflows.stop import stop
 from schema.workflows import ENDED, WorkflowStatus
 
-#: Tasks that are looked at together.
+#: Tasks that are looked at together, and how often in one transaction: whoever wants to pause waits for its end.
 _BATCH = 500
+_ROUNDS = 4
 _UNLIMITED = 2**31
 
 _BEGIN = text("UPDATE workflows SET status = 'running', started_at = now(), updated_at = now() WHERE id = :id")
@@ -31,6 +31,7 @@ _ABORTED = text(
     WHERE workflow_id = :id AND on_failure = 'cancel' AND status IN ('failed', 'cancelled') LIMIT 1
     """
 )
+# "carrier <> 'gateway'", here and below, is for the planner: as it is in the index of what is ready.
 # A task that a canvas should have brought by now is ours again.
 _OVERDUE = text(
     """
@@ -71,7 +72,7 @@ def advance(db: Db, workflow_id: str) -> None:
     if workflow.status == WorkflowStatus.PENDING:
         db.execute(_BEGIN, {"id": workflow_id})
         publisher.tell_after(db, [workflow_id])
-    if workflow.cancel_requested_at or db.execute(_ABORTED, {"id": workflow_id}).first():
+    if workflow.cancel_requested_at or _is_aborted(db, workflow_id):
         stop(db, workflow_id)
     elif workflow.status != WorkflowStatus.PAUSED:
         _go_on(db, workflow)
@@ -83,11 +84,25 @@ def _go_on(db: Db, workflow: Any) -> None:
     room = _room(db, workflow)
     gone = 0
     # Each is let go, ends, or waits for its items: none comes twice. What ends may make others ready.
-    while rows := db.execute(_READY, {"id": workflow.id, "most": min(_BATCH, room - gone)}).all():
-        prepare(db, workflow.id, [row for row in rows if row.rules], map_task)
+    for _ in range(_ROUNDS):
+        rows = db.execute(_READY, {"id": workflow.id, "most": min(_BATCH, room - gone)}).all()
+        ruled = [row for row in rows if row.rules]
+        prepare(db, workflow.id, ruled)
+        if ruled and _is_aborted(db, workflow.id):
+            stop(db, workflow.id)
+            return
         gone += len(db.execute(_LET_GO, {"ids": [row.id for row in rows]}).all())
+        if not rows:
+            break
+    else:
+        # There may be more; those that are ready now shall not wait for them.
+        publisher.advance_after(db, [workflow.id])
     if gone and admit(db).more:
         after_commit(db, "ring", publisher.ring)
+
+
+def _is_aborted(db: Db, workflow_id: str) -> bool:
+    return db.execute(_ABORTED, {"id": workflow_id}).first() is not None
 
 
 def _room(db: Db, workflow: Any) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from app.db import Db
 from app.errors import Invalid, NotFound, Problem
 from app.tasks.check import Known, NewTask, look_up, missing_of, problems_of
 from app.workflows import conditions, graph, refs
 from app.workflows.asked import NewStep, NewWorkflow
+
+#: More would help nobody.
+_MOST_PROBLEMS = 100
 
 
 def check(db: Db, owner: str, new: NewWorkflow) -> Known:
@@ -18,7 +22,7 @@ def check(db: Db, owner: str, new: NewWorkflow) -> Known:
         NotFound: its session does not exist, or is another owner's.
         Invalid: anything else is not acceptable; each problem's `loc` leads into the document.
     """
-    if problems := graph.problems_of(new.tasks) or list(_references(new)):
+    if problems := graph.problems_of(new.tasks) or list(islice(_references(new), _MOST_PROBLEMS)):
         raise Invalid("The workflow was not accepted.", problems=problems)
     tasks = [_as_task(step, new) for step in new.tasks]
     known = look_up(db, [(owner, task) for task in tasks])

@@ -16,6 +16,8 @@ from app.workflows.refs import Loc, Scope, Unresolved
 
 #: Operators and references of one condition; whoever evaluates it does nothing else meanwhile.
 MAX_TERMS = 100
+#: Values that are compared for one condition, those inside lists and objects each for itself.
+MAX_COMPARED = 1_000_000
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {"lt": lt, "le": le, "gt": gt, "ge": ge}
 _PAIRS = ("eq", "ne", *_ORDER, "in", "contains")
@@ -43,33 +45,85 @@ def holds(condition: Any, scope: Scope) -> bool:
     """Whether a condition is true. `all` and `any` look no further than they have to.
 
     Raises:
-        Unresolved: a reference that is looked at leads nowhere, values cannot be compared, or it is not written as
-            it should be.
+        Unresolved: a reference that is looked at leads nowhere, values cannot be compared, or are too many, or it is
+            not written as it should be.
     """
-    return _holds(condition, scope, 0)
+    return _Judge(scope).holds(condition)
 
 
-def _holds(condition: Any, scope: Scope, depth: int) -> bool:
-    if depth > refs.MAX_DEPTH:
-        raise Unresolved(f"nested deeper than {refs.MAX_DEPTH}")
-    for below, msg in _faults(condition, mapped=True):
-        raise Unresolved(": ".join([*map(str, below), msg]))
-    if isinstance(condition, bool):
-        return condition
-    if "$ref" in condition:
-        return bool(refs.resolve(condition, scope))
-    ((operator, operand),) = condition.items()
-    match operator:
-        case "all":
-            return all(_holds(part, scope, depth + 2) for part in operand)
-        case "any":
-            return any(_holds(part, scope, depth + 2) for part in operand)
-        case "not":
-            return not _holds(operand, scope, depth + 1)
-        case "exists":
-            return refs.exists(operand, scope)
-    a, b = refs.resolve(operand, scope)
-    return _compare(operator, a, b)
+class _Judge:
+    """Judges one condition, with a bound on what it brings together and compares."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._resolver = refs.Resolver(scope)
+        self._left = MAX_COMPARED
+
+    def holds(self, condition: Any, depth: int = 0) -> bool:
+        """Whether it is true."""
+        if depth > refs.MAX_DEPTH:
+            raise Unresolved(f"nested deeper than {refs.MAX_DEPTH}")
+        for below, msg in _faults(condition, mapped=True):
+            raise Unresolved(": ".join([*map(str, below), msg]))
+        if isinstance(condition, bool):
+            return condition
+        if "$ref" in condition:
+            return bool(self._resolver.replace(condition))
+        ((operator, operand),) = condition.items()
+        match operator:
+            case "all":
+                return all(self.holds(part, depth + 2) for part in operand)
+            case "any":
+                return any(self.holds(part, depth + 2) for part in operand)
+            case "not":
+                return not self.holds(operand, depth + 1)
+            case "exists":
+                return self._resolver.exists(operand)
+        a, b = self._resolver.replace(operand)
+        return self._compare(operator, a, b)
+
+    def _compare(self, operator: str, a: Any, b: Any) -> bool:
+        for at, value in enumerate((a, b)):
+            if fault := _misfit(operator, at, value):
+                raise Unresolved(fault)
+        if operator in _ORDER:
+            if _rank(a) != _rank(b):
+                raise Unresolved(f"{operator} cannot compare {kind(a)} with {kind(b)}")
+            return _ORDER[operator](a, b)
+        match operator:
+            case "eq":
+                return self._same(a, b)
+            case "ne":
+                return not self._same(a, b)
+            case "in":
+                return any(self._same(a, item) for item in b)
+        return self._contains(a, b)
+
+    def _contains(self, whole: Any, part: Any) -> bool:
+        if isinstance(whole, list):
+            return any(self._same(item, part) for item in whole)
+        if not isinstance(part, str):
+            raise Unresolved(f"contains looks for a text in {kind(whole)}, not for {kind(part)}")
+        return part in whole
+
+    def _same(self, a: Any, b: Any) -> bool:
+        """Whether two JSON values are equal: numbers by value, and true is not 1."""
+        todo = [(a, b)]
+        while todo:
+            a, b = todo.pop()
+            self._left -= 1
+            if self._left < 0:
+                raise Unresolved(f"more than {MAX_COMPARED} values are compared")
+            if isinstance(a, dict) and isinstance(b, dict):
+                if a.keys() != b.keys():
+                    return False
+                todo += [(a[key], b[key]) for key in a]
+            elif isinstance(a, list) and isinstance(b, list):
+                if len(a) != len(b):
+                    return False
+                todo += zip(a, b, strict=True)
+            elif isinstance(a, bool) is not isinstance(b, bool) or a != b:
+                return False
+        return True
 
 
 def _terms(condition: Any) -> Iterator[tuple[Loc, Any]]:
@@ -143,59 +197,8 @@ def _misfit(operator: str, at: int, value: Any) -> str | None:
     return None
 
 
-def _compare(operator: str, a: Any, b: Any) -> bool:
-    for at, value in enumerate((a, b)):
-        if fault := _misfit(operator, at, value):
-            raise Unresolved(fault)
-    if operator in _ORDER:
-        if _rank(a) != _rank(b):
-            raise Unresolved(f"{operator} cannot compare {kind(a)} with {kind(b)}")
-        return _ORDER[operator](a, b)
-    match operator:
-        case "eq":
-            return _same(a, b)
-        case "ne":
-            return not _same(a, b)
-        case "in":
-            return _among(b, a)
-    return _contains(a, b)
-
-
-def _contains(whole: Any, part: Any) -> bool:
-    if isinstance(whole, list):
-        return _among(whole, part)
-    if not isinstance(part, str):
-        raise Unresolved(f"contains looks for a text in {kind(whole)}, not for {kind(part)}")
-    return part in whole
-
-
-def _among(items: list[Any], value: Any) -> bool:
-    # What Python finds unequal is so, and it looks much faster.
-    if not isinstance(value, dict | list) and value not in items:
-        return False
-    return any(_same(item, value) for item in items)
-
-
 def _rank(value: Any) -> type | None:
     """What `value` is ordered among."""
     if isinstance(value, str):
         return str
     return float if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two JSON values are equal: numbers by value, and true is not 1."""
-    todo = [(a, b)]
-    while todo:
-        a, b = todo.pop()
-        if isinstance(a, dict) and isinstance(b, dict):
-            if a.keys() != b.keys():
-                return False
-            todo += [(a[key], b[key]) for key in a]
-        elif isinstance(a, list) and isinstance(b, list):
-            if len(a) != len(b):
-                return False
-            todo += zip(a, b, strict=True)
-        elif isinstance(a, bool) is not isinstance(b, bool) or a != b:
-            return False
-    return True

@@ -17,12 +17,19 @@ _ASK = text(
     UPDATE workflows SET cancel_requested_at = coalesce(cancel_requested_at, now()), updated_at = now() WHERE id = :id
     """
 )
-_SET = text("UPDATE workflows SET status = :status, updated_at = now() WHERE id = :id")
+_PAUSE = text("UPDATE workflows SET status = 'paused', updated_at = now() WHERE id = :id")
+_RESUME = text(
+    """
+    UPDATE workflows SET status = 'running', started_at = coalesce(started_at, now()), updated_at = now()
+    WHERE id = :id
+    """
+)
 # What is queued has an envelope, which will find nothing to claim. A canvas finds that its task is not its any more.
 _HOLD = text(
     """
     WITH locked AS (
-        SELECT id, status FROM tasks WHERE workflow_id = :id AND status IN ('pending', 'queued') ORDER BY id FOR UPDATE
+        SELECT id, status FROM tasks WHERE workflow_id = :id AND status IN ('pending', 'queued')
+        ORDER BY mapped_from IS NULL, id FOR UPDATE
     ), u AS (
         UPDATE tasks t SET
             status = 'pending', carrier = 'coordinator', updated_at = now(),
@@ -67,7 +74,7 @@ def pause(db: Db, workflow_id: str) -> None:
     workflow = lock(db, workflow_id)
     if workflow.status in ENDED or workflow.cancel_requested_at:
         raise Conflict(f"The workflow is {'being cancelled' if workflow.cancel_requested_at else workflow.status}.")
-    db.execute(_SET, {"id": workflow_id, "status": WorkflowStatus.PAUSED})
+    db.execute(_PAUSE, {"id": workflow_id})
     held = db.execute(_HOLD, {"id": workflow_id}).scalars()
     publisher.tell_after(db, [workflow_id, *held])
 
@@ -82,6 +89,6 @@ def resume(db: Db, workflow_id: str) -> None:
     if status in ENDED:
         raise Conflict(f"The workflow is {status}.")
     if status == WorkflowStatus.PAUSED:
-        db.execute(_SET, {"id": workflow_id, "status": WorkflowStatus.RUNNING})
+        db.execute(_RESUME, {"id": workflow_id})
         publisher.tell_after(db, [workflow_id])
     publisher.advance_after(db, [workflow_id])

@@ -14,7 +14,6 @@ from app import publisher
 from app.db import Db
 from app.prepared import prepared
 from app.tasks.admit import REDISPATCH_S
-from app.workflows.maps import map_task
 from app.workflows.prepare import prepare
 
 _COME_TO = prepared(
@@ -22,7 +21,7 @@ _COME_TO = prepared(
     """
     WITH locked AS (
         SELECT id, workflow_id, task_type, rules, status, carrier, deps_left FROM tasks
-        WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+        WHERE id = ANY(:ids) ORDER BY mapped_from IS NULL, id FOR UPDATE
     )
     SELECT id, workflow_id, task_type, rules FROM locked
     WHERE status = 'pending' AND carrier = 'canvas' AND deps_left = 0
@@ -75,7 +74,7 @@ def enter(db: Db, ids: Sequence[str], agent_id: str) -> None:
         return
     ruled = sorted((row for row in rows if row.rules), key=_workflow)
     for workflow_id, group in groupby(ruled, key=_workflow):
-        prepare(db, workflow_id, list(group), map_task)
+        prepare(db, workflow_id, list(group))
     come = [row.id for row in rows]
     params = {"ids": come, "agent": agent_id, "redispatch_s": REDISPATCH_S}
     entered = set(db.execute(_ENTER, params).scalars())

@@ -59,13 +59,16 @@ def strangers(steps: Sequence[NewStep], asked: Mapping[str, set[str]]) -> dict[s
     parents = {step.key: step.depends_on for step in steps}
     far = {key: asked[key].difference(parents[key]) for key in parents if key in asked}
     # A set of ancestors is one number with a bit for each task that matters: ten thousand of them stay small.
-    bits = {key: 1 << place for place, key in enumerate(sorted(set().union(*far.values())))}
+    bits = {key: 1 << place for place, key in enumerate(sorted(set().union(*far.values()) & parents.keys()))}
     above: dict[str, int] = {}
     for key in _parents_first(parents) if bits else ():
         above[key] = 0
         for parent in parents[key]:
             above[key] |= above[parent] | bits.get(parent, 0)
-    found = {key: sorted(other for other in others if not above[key] & bits[other]) for key, others in far.items()}
+    found = {
+        key: sorted(other for other in others if not above.get(key, 0) & bits.get(other, 0))
+        for key, others in far.items()
+    }
     return {key: others for key, others in found.items() if others}
 
 

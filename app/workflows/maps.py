@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +11,21 @@ from app.db import Db
 from app.workflows import refs
 from app.workflows.graph import MAX_ITEMS
 from app.workflows.insert import connect
-from app.workflows.prepare import MAX_PAYLOAD_BYTES, End, made
+from app.workflows.payloads import made
 from app.workflows.refs import Scope, Unresolved
+from app.workflows.unstarted import End
 from schema.base import new_id
 from schema.tasks import TaskStatus
 
 #: Items of all maps of a workflow together.
 MAX_ALL_ITEMS = 10_000
+#: Bytes of all items' payloads together.
+MAX_ITEMS_BYTES = 32 * 2**20
 #: Bytes of all items' results together, as of the files of a task.
 MAX_RESULT_BYTES = 32 * 2**20
+
+#: Items that are written together.
+_BATCH = 50
 
 # What ends badly is no reason to stop the others: the task that they are items of tells.
 _INSERT = text(
@@ -33,7 +38,10 @@ _INSERT = text(
                m.task_type, m.description, n.payload, m.labels, m.priority, m.queue,
                CASE WHEN m.pinned THEN m.assigned_to END, m.pinned, 'continue', m.deadline, m.max_attempts, m.retry,
                'coordinator', 1
-        FROM tasks m, jsonb_to_recordset(CAST(:items AS jsonb)) AS n (id text, position int, payload jsonb)
+        FROM tasks m, (
+            SELECT id, payload::jsonb AS payload, :start + place - 1 AS position
+            FROM unnest(CAST(:ids AS text[]), CAST(:payloads AS text[])) WITH ORDINALITY AS i (id, payload, place)
+        ) AS n
         WHERE m.id = :id
         RETURNING id
     )
@@ -63,16 +71,23 @@ _RESULTS = text("SELECT status, result FROM tasks WHERE mapped_from = :id ORDER 
 
 
 def map_task(db: Db, row: Any, scope: Scope) -> End | None:
-    """Make the items of a task, or collect them once they have ended.
+    """Make the items of a task, or collect them once they have ended. Returns its end, if that is now.
 
     Raises:
         Unresolved: its list is none, or too long, or a payload's reference leads nowhere.
         Invalid: an item's payload does not suit the task type.
     """
-    return _collect(db, row) if "expanded" in row.rules else _expand(db, row, scope)
+    if "expanded" in row.rules:
+        return _collect(db, row)
+    elements = _elements(db, row, scope)
+    if not elements:
+        return End(row.id, TaskStatus.SUCCEEDED, result={"items": []})
+    with db.begin_nested():
+        _expand(db, row, elements, scope)
+    return None
 
 
-def _expand(db: Db, row: Any, scope: Scope) -> End | None:
+def _elements(db: Db, row: Any, scope: Scope) -> list[Any]:
     elements = refs.resolve(row.rules["map"], scope)
     if not isinstance(elements, list):
         raise Unresolved("`map` takes a list, and this is none")
@@ -80,24 +95,24 @@ def _expand(db: Db, row: Any, scope: Scope) -> End | None:
         raise Unresolved(f"`map` makes at most {MAX_ITEMS} items, and the list has {len(elements)}")
     if len(elements) + db.execute(_MADE, {"id": row.id}).scalar_one() > MAX_ALL_ITEMS:
         raise Unresolved(f"the maps of a workflow make at most {MAX_ALL_ITEMS} items together")
-    if not elements:
-        return End(row.id, TaskStatus.SUCCEEDED, result={"items": []})
+    return elements
+
+
+def _expand(db: Db, row: Any, elements: list[Any], scope: Scope) -> None:
+    """Write items a few at a time: Postgres ends a transaction that lets it wait for long."""
     ids = sorted(new_id() for _ in elements)
-    items = [
-        {
-            "id": task_id,
-            "position": place,
-            "payload": made(row.rules["payload"], row.task_type, replace(scope, item=element, index=place)),
-        }
-        for place, (task_id, element) in enumerate(zip(ids, elements, strict=True))
-    ]
-    written = json.dumps(items)
-    if len(written) > 4 * MAX_PAYLOAD_BYTES:
-        raise Unresolved(f"the items' payloads are larger than {4 * MAX_PAYLOAD_BYTES >> 20} MiB together")
-    db.execute(_INSERT, {"id": row.id, "items": written})
+    left = MAX_ITEMS_BYTES
+    for start in range(0, len(ids), _BATCH):
+        payloads = []
+        for place, element in enumerate(elements[start : start + _BATCH], start):
+            payload = made(row.rules["payload"], row.task_type, replace(scope, item=element, index=place))
+            left -= len(payload)
+            if left < 0:
+                raise Unresolved(f"the items' payloads are larger than {MAX_ITEMS_BYTES >> 20} MiB together")
+            payloads.append(payload)
+        db.execute(_INSERT, {"id": row.id, "ids": ids[start : start + _BATCH], "start": start, "payloads": payloads})
     connect(db, ((task_id, row.id) for task_id in ids))
     db.execute(_WAIT, {"id": row.id, "items": len(ids)})
-    return None
 
 
 def _collect(db: Db, row: Any) -> End:
@@ -105,8 +120,7 @@ def _collect(db: Db, row: Any) -> End:
     lost = [item.key for item in items if item.status != TaskStatus.SUCCEEDED]
     error = f"{len(lost)} of {len(items)} items did not succeed: {', '.join(lost[:5])}." if lost else None
     if sum(item.size or 0 for item in items) > MAX_RESULT_BYTES:
-        return End(
-            row.id, TaskStatus.FAILED, f"The items' results are larger than {MAX_RESULT_BYTES >> 20} MiB together."
-        )
+        too_large = f"The items' results are larger than {MAX_RESULT_BYTES >> 20} MiB together."
+        return End(row.id, TaskStatus.FAILED, too_large)
     results = [r.result if r.status == TaskStatus.SUCCEEDED else None for r in db.execute(_RESULTS, {"id": row.id})]
     return End(row.id, TaskStatus.FAILED if lost else TaskStatus.SUCCEEDED, error, {"items": results})

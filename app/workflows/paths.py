@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from app.errors import Invalid
+from app.storable import check_storable
+
 #: Characters of a path.
 MAX_PATH = 1000
 
@@ -100,9 +103,13 @@ def _part(match: re.Match[str]) -> str | int:
     if match["name"]:
         return match["name"]
     try:
-        return str(json.loads(match["text"], strict=False))
+        text = str(json.loads(match["text"], strict=False))
+        check_storable(text)
     except ValueError as error:
         raise BadPath(f"{match['text']} is not written as a JSON text") from error
+    except Invalid as error:
+        raise BadPath(error.problems[0].msg) from error
+    return text
 
 
 def _index(part: str | int) -> int | None:

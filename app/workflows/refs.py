@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.errors import ClawqError, Problem
@@ -61,6 +61,8 @@ class Scope:
     workflow: Mapping[str, str]
     item: Any = MISSING
     index: int | None = None
+    #: What was decoded once, for all that look into the same text.
+    decoded: dict[tuple[Loc, str], Any] = field(default_factory=dict, compare=False)
 
 
 def problems_of(value: Any, *, mapped: bool) -> list[Problem]:
@@ -81,8 +83,12 @@ def problems_of(value: Any, *, mapped: bool) -> list[Problem]:
 
 def task_keys(value: Any) -> set[str]:
     """The keys of the tasks that references in `value` name."""
-    paths = [_path_of(special) for _, special in _specials(value) if special and "$literal" not in special]
-    return {path.parts[1] for path in paths if path and path.parts[0] == "tasks" and isinstance(path.parts[1], str)}
+    return {key for key, _ in _tasks_named(value)}
+
+
+def result_keys(value: Any) -> set[str]:
+    """Those of them whose results they name."""
+    return {key for key, what in _tasks_named(value) if what == "result"}
 
 
 def has_refs(value: Any) -> bool:
@@ -102,23 +108,15 @@ def resolve(value: Any, scope: Scope) -> Any:
         Unresolved: a reference leads nowhere and has no default, cannot be decoded, or is not written as it should be;
             or they bring more than MAX_BROUGHT.
     """
-    return _Resolver(scope).replace(value)
+    return Resolver(scope).replace(value)
 
 
-def exists(reference: Any, scope: Scope) -> bool:
-    """Whether a reference leads somewhere, be it to null; its default does not count.
-
-    Raises:
-        Unresolved: it cannot be decoded, or is not written as it should be.
-    """
-    if not isinstance(reference, dict) or "$ref" not in reference:
-        raise Unresolved("not a reference")
-    _check(reference)
-    try:
-        _Resolver(scope).find(reference)
-    except Missing:
-        return False
-    return True
+def _tasks_named(value: Any) -> Iterator[tuple[str, str | int]]:
+    for _, special in _specials(value):
+        path = _path_of(special) if special and "$literal" not in special else None
+        match path.parts if path else ():
+            case ["tasks", str(key), what, *_]:
+                yield key, what
 
 
 def _specials(value: Any) -> Iterator[tuple[Loc, dict[str, Any] | None]]:
@@ -196,14 +194,14 @@ def _check(special: dict[str, Any]) -> None:
         raise Unresolved(": ".join([*map(str, below), msg]))
 
 
-class _Resolver:
-    """Replaces the references of one value."""
+class Resolver:
+    """Replaces references, which bring no more than MAX_BROUGHT together."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._input = scope.input if isinstance(scope.input, dict) else dict(scope.input)
         self._left = MAX_BROUGHT
-        #: Many references may look into one text.
+        #: Of this item alone.
         self._decoded: dict[tuple[Loc, str], Any] = {}
 
     def replace(self, value: Any, depth: int = 0) -> Any:
@@ -219,6 +217,21 @@ class _Resolver:
         _check(value)
         return value["$literal"] if "$literal" in value else self._brought(value, depth)
 
+    def exists(self, reference: Any) -> bool:
+        """Whether a reference leads somewhere, be it to null; its default does not count.
+
+        Raises:
+            Unresolved: it cannot be decoded, or is not written as it should be.
+        """
+        if not isinstance(reference, dict) or "$ref" not in reference:
+            raise Unresolved("not a reference")
+        _check(reference)
+        try:
+            self.find(reference)
+        except Missing:
+            return False
+        return True
+
     def find(self, reference: dict[str, Any]) -> Any:
         """What a reference that is written well leads to, before it is encoded.
 
@@ -230,9 +243,10 @@ class _Resolver:
         value = follow(root, path, start)
         if how := reference.get("decode"):
             place = (path.parts, how)
-            if place not in self._decoded:
-                self._decoded[place] = _decode(value, how, path)
-            value = self._decoded[place]
+            decoded = self._decoded if path.parts[0] == "item" else self._scope.decoded
+            if place not in decoded:
+                decoded[place] = _decode(value, how, path)
+            value = decoded[place]
         if "select" in reference:
             try:
                 value = follow(value, parse(reference["select"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -11,13 +12,35 @@ from app import publisher
 from app.db import Db
 from app.errors import Conflict
 from app.workflows.lock import lock
-from schema.workflows import ENDED, WorkflowStatus
+from schema.workflows import WorkflowStatus
 
 _LOST = text(
     """
-    SELECT id FROM tasks WHERE workflow_id = :id AND status IN ('failed', 'cancelled', 'skipped') ORDER BY id FOR UPDATE
+    SELECT id FROM tasks WHERE workflow_id = :id AND status IN ('failed', 'cancelled', 'skipped')
+    ORDER BY mapped_from IS NULL, id FOR UPDATE
     """
 )
+# Tasks with `map` whose lists may be others now: a parent of theirs is done again.
+_STALE = text(
+    """
+    SELECT m.id FROM tasks m
+    WHERE m.id = ANY(:ids) AND jsonb_exists(m.rules, 'expanded')
+      AND jsonb_exists_any(nullif(m.dependencies, 'null'), CAST(:ids AS text[]))
+    """
+)
+_FORGET = text(
+    """
+    WITH gone AS (
+        DELETE FROM tasks WHERE mapped_from = ANY(:ids) RETURNING id
+    ), a AS (
+        DELETE FROM attempts WHERE task_id IN (SELECT id FROM gone)
+    ), e AS (
+        DELETE FROM events WHERE task_id IN (SELECT id FROM gone)
+    )
+    SELECT id FROM gone
+    """
+)
+_FOLD = text("UPDATE tasks SET rules = rules - 'expanded' WHERE id = ANY(:ids)")
 _DISCONNECT = text("DELETE FROM edges WHERE child_id = ANY(:ids)")
 # They wait for one another as they did; what else they waited for has succeeded. A task with `map` that has made its
 # items waits for those of them that are done again.
@@ -52,7 +75,8 @@ _REOPEN = text(
 )
 _RUN = text(
     """
-    UPDATE workflows SET status = :status, error = NULL, completed_at = NULL, cancel_requested_at = NULL,
+    UPDATE workflows SET status = 'running', started_at = coalesce(started_at, now()), error = NULL,
+                         completed_at = NULL, cancel_requested_at = NULL,
                          deadline = CASE WHEN deadline > now() THEN deadline END, updated_at = now()
     WHERE id = :id
     """
@@ -71,19 +95,27 @@ def reopen(db: Db, workflow_id: str) -> None:
     """Do again what did not succeed of a workflow that exists.
 
     Raises:
-        Conflict: it has not ended, or all of it succeeded.
+        Conflict: it has not ended, or has succeeded.
     """
     status = lock(db, workflow_id).status
-    if status not in ENDED:
-        raise Conflict(f"The workflow is {status}: it is retried when it has ended.")
+    if status not in (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED):
+        raise Conflict(f"The workflow is {status}: one that has failed or was cancelled is retried.")
     ids = list(db.execute(_LOST, {"id": workflow_id}).scalars())
-    if not ids:
-        raise Conflict("All tasks of the workflow have succeeded.")
+    stale = db.execute(_STALE, {"ids": ids}).scalars().all()
+    if stale:
+        ids = [task_id for task_id in ids if task_id not in _forget_items(db, stale)]
     for statement in (_DISCONNECT, _CONNECT, _REOPEN):
         db.execute(statement, {"ids": ids})
-    db.execute(_RUN, {"id": workflow_id, "status": WorkflowStatus.RUNNING})
+    db.execute(_RUN, {"id": workflow_id})
     publisher.advance_after(db, [workflow_id])
     publisher.tell_after(db, [workflow_id])
+
+
+def _forget_items(db: Db, maps: Sequence[str]) -> set[str]:
+    """Let tasks with `map` make their items anew. Returns the ids of those that are gone."""
+    gone = set(db.execute(_FORGET, {"ids": maps}).scalars())
+    db.execute(_FOLD, {"ids": maps})
+    return gone
 
 
 def replace_payload(db: Db, task_id: str, payload: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ _STOP = text(
     WITH locked AS (
         SELECT id, status FROM tasks
         WHERE workflow_id = :id AND status IN ('pending', 'queued', 'running') AND cancel_requested_at IS NULL
-        ORDER BY id FOR UPDATE
+        ORDER BY mapped_from IS NULL, id FOR UPDATE
     ), u AS (
         UPDATE tasks t SET
             status = CASE locked.status WHEN 'running' THEN 'running' ELSE 'cancelled' END,

@@ -11,12 +11,14 @@ from app.db import Db
 _BATCH = 200
 
 # A task that is due and that nobody carries, or whose canvas is overdue, unless the workflow has no room for it; and a
-# workflow that could end.
+# workflow that could end. Any of them: none that it is of no use to look at stands before the others for ever.
 _STALLED = text(
     """
     SELECT w.id FROM workflows w
     WHERE w.status IN ('pending', 'running', 'paused')
-      AND (w.status = 'pending' OR w.cancel_requested_at IS NOT NULL
+      AND (w.status = 'pending'
+        OR w.cancel_requested_at IS NOT NULL AND EXISTS (
+            SELECT FROM tasks t WHERE t.workflow_id = w.id AND t.status IN ('pending', 'queued'))
         OR w.status = 'running' AND EXISTS (
             SELECT FROM tasks t
             WHERE t.workflow_id = w.id AND t.status = 'pending' AND t.deps_left = 0 AND t.carrier <> 'gateway'
@@ -28,13 +30,12 @@ _STALLED = text(
                 AND (t.status <> 'pending' OR t.deps_left = 0 AND t.carrier = 'gateway')))
         OR NOT EXISTS (
             SELECT FROM tasks t WHERE t.workflow_id = w.id AND t.status IN ('pending', 'queued', 'running')))
-    LIMIT :batch
+    ORDER BY random() LIMIT :batch
     """
 )
 
 
-def sweep(db: Db) -> int:
-    """Ask the coordinator to look at workflows that stand still and need not. Returns how many."""
+def sweep(db: Db) -> None:
+    """Ask the coordinator to look at workflows that stand still and need not."""
     ids = list(db.execute(_STALLED, {"batch": _BATCH}).scalars())
     publisher.advance_after(db, ids)
-    return len(ids)

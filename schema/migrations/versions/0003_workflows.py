@@ -87,7 +87,7 @@ def _add_to_tasks() -> None:
             False,
             "workflow_id IS NOT NULL AND status IN ('pending', 'queued', 'running')",
         ),
-        ("tasks_idx_workflow_ready", ["workflow_id"], False, _READY.format("<>")),
+        ("tasks_idx_workflow_ready", ["workflow_id", "priority_rank", "available_at", "id"], False, _READY.format("<>")),
         (
             "tasks_idx_workflow_abort",
             ["workflow_id"],

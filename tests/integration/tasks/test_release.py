@@ -106,9 +106,9 @@ def test_a_parent_that_fails_for_good_skips_everything_below_it() -> None:
     apart = post_one(dependencies=[other.id])
     end((parent, FAILED))
     assert [status(i) for i in (child, grandchild, leaf, apart)] == ["skipped"] * 3 + ["pending"]
-    for skipped in (child, grandchild, leaf):
+    for skipped, cause in ((child, parent.id), (grandchild, child), (leaf, grandchild)):
         assert kinds(skipped) == ["accepted", "skipped"]
-        assert row(skipped).error == f"Parent {parent.id} did not succeed."
+        assert row(skipped).error == f"Parent {cause} did not succeed."
         assert row(skipped).completed_at
     end((other, SUCCEEDED))
     assert runnable(child, leaf, apart) == [apart]

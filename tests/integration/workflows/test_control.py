@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from app.db import transaction
 from app.errors import Conflict
 from app.tasks import admit as admit_
+from app.tasks import retry as retry_
 from app.tasks.cancel import cancel as cancel_task
 from app.tasks.recover import expire
 from app.tasks.retry import retry as retry_task
@@ -17,7 +19,7 @@ from app.workflows import control
 from app.workflows.reopen import reopen
 from app.workflows.stop import stop
 from tests.fleet import Envelope, a_step, draw, flow, post_flow, retry_now, states, tasks_of, work
-from tests.support import CANCELLED, SUCCEEDED, end, events, kinds, let_in, sql, take
+from tests.support import CANCELLED, SUCCEEDED, Aside, end, events, eventually, kinds, let_in, sql, take
 
 
 def _do(verb: Callable[..., Any], *args: Any) -> Any:
@@ -261,7 +263,7 @@ def test_retry_needs_an_end_and_something_that_failed() -> None:
     with pytest.raises(Conflict, match="pending"):
         _do(reopen, workflow_id)
     work()
-    with pytest.raises(Conflict, match="have succeeded"):
+    with pytest.raises(Conflict, match="succeeded"):
         _do(reopen, workflow_id)
 
 
@@ -307,3 +309,51 @@ def test_an_admission_that_has_chosen_a_task_before_a_pause_does_not_queue_it(cl
     clawq.setattr(admit_, "assign", slow)
     let_in()
     assert states(workflow_id) == {"a": "pending"}
+
+
+@pytest.mark.parametrize(("verb", "which"), [(cancel_task, "m"), (control.cancel, None), (control.pause, None)])
+def test_whoever_ends_an_item_waits_for_nobody_who_waits_for_it(verb: Callable[..., Any], which: str | None) -> None:
+    workflow_id = post_flow(a_step("m", map=[1, 2], payload={}))
+    _begin(workflow_id)
+    ids = {key: row.id for key, row in tasks_of(workflow_id).items()}
+    with transaction() as db:
+        # As an end does: the item, then the task that it is an item of.
+        db.execute(text("SELECT FROM tasks WHERE id = :id FOR UPDATE"), {"id": ids["m[1]"]})
+        other = Aside(lambda db: verb(db, ids[which] if which else workflow_id))
+        eventually(other.is_blocked)
+        db.execute(text("SELECT FROM tasks WHERE id = :id FOR UPDATE"), {"id": ids["m"]})
+    other.join()
+
+
+def test_a_retry_that_comes_just_as_a_workflow_ends_loses_no_task(clawq: pytest.MonkeyPatch) -> None:
+    workflow_id = post_flow(a_step("a", task_type="fate", payload={"fail": True}))
+    work()
+    # As it was when the task still ran.
+    clawq.setattr(retry_, "_WORKFLOW", text("SELECT NULL WHERE :id IS NULL"))
+    with pytest.raises(Conflict):
+        _do(retry_task, tasks_of(workflow_id)["a"].id)
+    assert states(workflow_id) == {"a": "failed"}
+
+
+def test_a_map_whose_parent_is_done_again_makes_its_items_anew() -> None:
+    workflow_id = post_flow(
+        a_step("p", task_type="fate", payload={"fail_first": 1, "answer": [7]}, on_failure="continue"),
+        a_step(
+            "m", "p", task_type="fate", map={"$ref": "tasks.p.result.answer", "default": [1, 2]},
+            payload={"fail_first": 1, "name": "m", "answer": {"$ref": "item"}},
+        ),
+    )  # fmt: skip
+    work()
+    assert states(workflow_id) == {"p": "failed", "m": "failed", "m[0]": "failed", "m[1]": "succeeded"}
+    _do(reopen, workflow_id)
+    work()
+    assert states(workflow_id) == {"p": "succeeded", "m": "succeeded", "m[0]": "succeeded"}
+    assert tasks_of(workflow_id)["m"].result == {"items": [{"answer": 7}]}
+
+
+def test_one_that_was_paused_before_it_began_has_started_all_the_same() -> None:
+    workflow_id = _three()
+    _do(control.pause, workflow_id)
+    _do(control.resume, workflow_id)
+    work()
+    assert flow(workflow_id).started_at is not None

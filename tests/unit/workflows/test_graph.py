@@ -223,3 +223,7 @@ def chains(parents: Mapping[str, Sequence[str]]) -> list[list[str]]:
     for chain in found_:
         found_ += [[*chain, key] for key, entries in parents.items() if chain[-1] in entries]
     return found_
+
+
+def test_keys_that_do_not_exist_are_strangers() -> None:
+    assert graph.strangers([NewStep(key="a", task_type="echo", payload={})], {"a": {"x", "y"}}) == {"a": ["x", "y"]}
