@@ -16,11 +16,13 @@ _MAX_DELAY_S = 30 * 24 * 3600
 
 
 class RetryPolicyIn(In):
-    """The waits between tries."""
+    """The waits between tries, each varied by up to a fifth."""
 
     delay_s: float = Field(1, ge=0, le=3600, allow_inf_nan=False, description="The first wait, in seconds.")
     factor: float = Field(2, ge=1, le=10, allow_inf_nan=False, description="Each wait is so many times the last one.")
-    max_delay_s: float = Field(300, ge=0, le=24 * 3600, allow_inf_nan=False, description="No wait is longer.")
+    max_delay_s: float = Field(
+        300, ge=0, le=24 * 3600, allow_inf_nan=False, description="No wait is longer before that."
+    )
 
 
 class WorkIn(In):

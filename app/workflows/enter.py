@@ -27,8 +27,8 @@ _COME_TO = prepared(
     WHERE status = 'pending' AND carrier = 'canvas' AND deps_left = 0
     """,
 )
-# It was planned for agents without a limit: one that has a limit counts at the gateway alone. OFFSET 0 is for the
-# planner, as in carry.py.
+# What an agent with a limit has in flight is counted at the gateway alone: its tasks are refused here. OFFSET 0 is for
+# the planner, as in carry.py.
 _ENTER = prepared(
     "enter",
     """

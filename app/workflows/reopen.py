@@ -63,6 +63,7 @@ _REOPEN = text(
         UPDATE tasks t SET
             status = 'pending', round = round + 1, failures = 0, infra_failures = 0, progress = 0, result = NULL,
             error = NULL, completed_at = NULL, cancel_requested_at = NULL, available_at = now(),
+            started_at = CASE WHEN jsonb_exists(rules, 'expanded') THEN now() ELSE started_at END,
             carrier = 'coordinator', deps_left = (SELECT count(*) FROM edges WHERE child_id = t.id),
             deadline = CASE WHEN deadline > now() THEN deadline END,
             assigned_to = CASE WHEN pinned THEN assigned_to END, last_seq = last_seq + 1, updated_at = now()
