@@ -52,6 +52,7 @@ def _text(file: BinaryIO, name: str) -> str:
     if len(content) > MAX_BODY_BYTES:
         raise Invalid(f"Cannot read {name}: it is {TOO_LARGE}.")
     try:
-        return content.decode()
+        # A mark of the byte order at its start says nothing.
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Invalid(f"Cannot read {name}: it is not UTF-8 text.") from None

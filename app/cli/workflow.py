@@ -25,7 +25,7 @@ _MAX_YAML_BYTES = 2 * 2**20
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="The document: .yaml and .yml are YAML, others JSON; - is our input.")],
+    file: Annotated[Path, typer.Argument(help="The document: .yaml and .yml are YAML, others JSON; - reads either.")],
     watch: Watch = False,
     given: Given = None,
     as_json: AsJson = False,
@@ -167,8 +167,8 @@ def _watch(client: Client, workflow_id: str, as_json: bool, *, is_new: bool) -> 
 def _post(client: Client, file: Path, given: dict[str, Any] | None) -> Any:
     from_stdin = str(file) == "-"
     text = files.read_stdin() if from_stdin else files.read(file)
-    # Nothing says what comes through a pipe, but JSON of ours begins with a brace.
-    yaml = not text.lstrip().startswith("{") if from_stdin else files.is_yaml(file)
+    # Nothing says what comes through a pipe, but whoever reads YAML reads JSON.
+    yaml = from_stdin or files.is_yaml(file)
     content = text.encode()
     if given is None and not (yaml and len(content) > _MAX_YAML_BYTES):
         return client.send("/workflows", content, "application/yaml" if yaml else "application/json")

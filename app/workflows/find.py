@@ -74,20 +74,12 @@ class Standing:
         return min(99, int(100 * self.done / self.own)) if self.own else 0
 
 
-def get(db: Session, workflow_id: str, owner: str | None) -> Workflow:
-    """The workflow, if `owner` may see it (None: whoever owns it).
+def see(db: Db, workflow_id: str, owner: str | None) -> Any:
+    """The workflow's row, if `owner` may see it (None: whoever owns it).
 
     Raises:
         NotFound: there is none, or it is another owner's.
     """
-    workflow = db.get(Workflow, workflow_id)
-    if workflow is None or (owner is not None and workflow.owner != owner):
-        raise NotFound(f"No workflow {workflow_id}.")
-    return workflow
-
-
-def see(db: Db, workflow_id: str, owner: str | None) -> Any:
-    """The workflow's row as it stands, for showing. Raises NotFound as `get` does."""
     return _row(db, _ROW, workflow_id, owner)
 
 
@@ -110,11 +102,6 @@ def standings(db: Db, ids: Iterable[str]) -> dict[str, Standing]:
         standing.own += row.own
         standing.done += row.done
     return found
-
-
-def counts(db: Db, ids: Iterable[str]) -> dict[str, dict[str, int]]:
-    """How many tasks of each of these workflows are in each state."""
-    return {workflow_id: standing.counts for workflow_id, standing in standings(db, ids).items()}
 
 
 def find(
