@@ -39,34 +39,38 @@ _RELEASE = prepared(
     RETURNING t.carrier, t.deps_left, CASE WHEN t.carrier = 'canvas' THEN locked.parents END AS parents
     """,
 )
+# OFFSET 0 keeps what is asked of a row apart from how it is found, which is by its id. With the statistics of a moment
+# ago the planner would compare every task below with every one that is pending.
+_PENDING_BELOW = """
+    SELECT t.id, t.on_failure FROM (SELECT child_id FROM edges WHERE parent_id = d.id OFFSET 0) AS e
+    CROSS JOIN LATERAL (SELECT id, status, on_failure FROM tasks WHERE id = e.child_id OFFSET 0) AS t
+    WHERE t.status = 'pending'
+"""
 # All the way down, but not past what lets those below it go on.
 _SKIP = text(
-    """
+    f"""
     WITH RECURSIVE down AS (
-        SELECT e.child_id AS id, t.on_failure FROM edges e JOIN tasks t ON t.id = e.child_id AND t.status = 'pending'
-        WHERE e.parent_id = ANY(:parents)
+        SELECT t.* FROM unnest(CAST(:parents AS text[])) AS d (id) CROSS JOIN LATERAL ({_PENDING_BELOW}) AS t
         UNION
-        SELECT e.child_id, t.on_failure FROM down d JOIN edges e ON e.parent_id = d.id
-        JOIN tasks t ON t.id = e.child_id AND t.status = 'pending'
-        WHERE d.on_failure <> 'continue'
-    ), causes AS (
-        SELECT e.child_id AS id, min(e.parent_id) AS cause FROM down JOIN edges e ON e.child_id = down.id
-        WHERE e.parent_id = ANY(:parents) OR e.parent_id IN (SELECT id FROM down WHERE on_failure <> 'continue')
-        GROUP BY e.child_id
+        SELECT t.* FROM down d CROSS JOIN LATERAL ({_PENDING_BELOW}) AS t WHERE d.on_failure <> 'continue'
+    ), lost AS (
+        SELECT unnest(CAST(:parents AS text[])) AS id UNION ALL SELECT id FROM down WHERE on_failure <> 'continue'
     ), locked AS (
-        SELECT id, status FROM tasks WHERE id IN (SELECT id FROM down) ORDER BY mapped_from IS NULL, id FOR UPDATE
+        SELECT id, status, (SELECT min(parent_id) FROM edges
+                            WHERE child_id = tasks.id AND (parent_id IN (SELECT id FROM lost)) IS TRUE) AS cause
+        FROM tasks WHERE id = ANY (ARRAY(SELECT id FROM down)) ORDER BY mapped_from IS NULL, id FOR UPDATE
     ), u AS (
-        UPDATE tasks t SET status = 'skipped', error = 'Parent ' || coalesce(p.key, p.id) || ' did not succeed.',
-                           completed_at = now(), last_seq = t.last_seq + 1, updated_at = now()
-        FROM locked JOIN causes USING (id) JOIN tasks p ON p.id = causes.cause
-        WHERE t.id = locked.id AND locked.status = 'pending'
-        RETURNING t.id, t.status, t.workflow_id, t.last_seq, t.round, t.attempt, causes.cause
+        UPDATE tasks t SET
+            status = 'skipped', completed_at = now(), last_seq = t.last_seq + 1, updated_at = now(),
+            error = 'Parent ' || (SELECT coalesce(key, id) FROM tasks WHERE id = locked.cause) || ' did not succeed.'
+        FROM locked WHERE t.id = locked.id AND locked.status = 'pending'
+        RETURNING t.id, t.status, t.workflow_id, t.last_seq, t.round, t.attempt, locked.cause
     ), e AS (
         INSERT INTO events (task_id, seq, kind, round, attempt, data)
         SELECT id, last_seq, 'skipped', round, attempt, jsonb_build_object('parent', cause) FROM u
     )
     SELECT id, status, workflow_id FROM u
-    """
+    """  # noqa: S608
 )
 _TOLERATED = text("SELECT id FROM tasks WHERE id = ANY(:ids) AND on_failure = 'continue'")
 
