@@ -40,7 +40,8 @@ _RELEASE = prepared(
     """,
 )
 # OFFSET 0 keeps what is asked of a row apart from how it is found, which is by its id. With the statistics of a moment
-# ago the planner would compare every task below with every one that is pending.
+# ago the planner would compare every task below with every one that is pending. `IS TRUE` below has `lost` hashed
+# once; a plain IN would be joined with for each task.
 _PENDING_BELOW = """
     SELECT t.id, t.on_failure FROM (SELECT child_id FROM edges WHERE parent_id = d.id OFFSET 0) AS e
     CROSS JOIN LATERAL (SELECT id, status, on_failure FROM tasks WHERE id = e.child_id OFFSET 0) AS t
