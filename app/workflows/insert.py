@@ -17,15 +17,15 @@ _BATCH = 1000
 _INSERT = text(
     """
     WITH t AS (
-        INSERT INTO tasks (id, owner, workflow_id, session_id, key, mapped_from, position, task_type, description,
-                           payload, rules, labels, priority, queue, assigned_to, pinned, dependencies, deps_left,
-                           on_failure, deadline, max_attempts, retry, available_at, carrier, last_seq)
-        SELECT n.id, w.owner, w.id, w.session_id, n.key, n.mapped_from, n.position, n.task_type, n.description,
+        INSERT INTO tasks (id, owner, workflow_id, session_id, key, task_type, description, payload, rules,
+                           labels, priority, queue, assigned_to, pinned, dependencies, deps_left, on_failure,
+                           deadline, max_attempts, retry, available_at, carrier, last_seq)
+        SELECT n.id, w.owner, w.id, w.session_id, n.key, n.task_type, n.description,
                n.payload, n.rules, n.labels, n.priority, n.queue, n.assigned_to, n.assigned_to IS NOT NULL,
                n.dependencies, n.deps_left, n.on_failure, least(n.deadline, w.deadline), n.max_attempts, n.retry,
                now() + n.delay_s * interval '1 second', 'coordinator', 1
         FROM workflows w, jsonb_to_recordset(CAST(:rows AS jsonb)) AS n (
-            id text, key text, mapped_from text, position int, task_type text, description text, payload jsonb,
+            id text, key text, task_type text, description text, payload jsonb,
             rules jsonb, labels jsonb, priority text, queue text, assigned_to text, dependencies jsonb, deps_left int,
             on_failure text, deadline timestamptz, max_attempts int, retry jsonb, delay_s float8)
         WHERE w.id = :workflow_id

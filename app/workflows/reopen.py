@@ -104,7 +104,8 @@ def reopen(db: Db, workflow_id: str) -> None:
     ids = list(db.execute(_LOST, {"id": workflow_id}).scalars())
     stale = db.execute(_STALE, {"ids": ids}).scalars().all()
     if stale:
-        ids = [task_id for task_id in ids if task_id not in _forget_items(db, stale)]
+        gone = _forget_items(db, stale)
+        ids = [task_id for task_id in ids if task_id not in gone]
     for statement in (_DISCONNECT, _CONNECT, _REOPEN):
         db.execute(statement, {"ids": ids})
     db.execute(_RUN, {"id": workflow_id})

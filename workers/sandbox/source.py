@@ -10,7 +10,7 @@ from types import ModuleType
 
 from workers.sandbox import collect, frames, lean, meter, program, script, supervisor
 
-#: CPython before 3.11.8 counts the depth of one parse into that of another thread's, and calls both broken.
+#: CPython 3.11.7 counts the depth of one parse into that of another thread's, and calls both broken.
 _PARSING = threading.Lock()
 _LEFT_OUT = ("__future__", "workers.", "typing", "collections.abc")
 

@@ -1,4 +1,4 @@
-"""Cancel, pause, resume, retry: at any moment, and what they leave alone."""
+"""Cancel, pause and resume: at any moment, and what they leave alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from sqlalchemy import text
 from app.db import transaction
 from app.errors import Conflict
 from app.tasks import admit as admit_
-from app.tasks import retry as retry_
 from app.tasks.cancel import cancel as cancel_task
 from app.tasks.recover import expire
-from app.tasks.retry import retry as retry_task
 from app.workflows import control
-from app.workflows.reopen import reopen
 from app.workflows.stop import stop
 from tests.fleet import Envelope, a_step, draw, flow, post_flow, retry_now, states, tasks_of, work
 from tests.support import CANCELLED, SUCCEEDED, Aside, end, events, eventually, kinds, let_in, sql, take
@@ -179,105 +176,6 @@ def test_what_has_ended_is_neither_paused_nor_resumed(verb: Callable[..., Any]) 
         _do(verb, workflow_id)
 
 
-def _broken_once() -> str:
-    """A workflow that fails at `b` the first time."""
-    workflow_id = post_flow(
-        a_step("a"),
-        a_step("b", "a", task_type="fate", payload={"fail_first": 1}),
-        a_step("c", "b"), a_step("d", "a"), a_step("e", "c", "d"),
-    )  # fmt: skip
-    work()
-    assert states(workflow_id) == {"a": "succeeded", "b": "failed", "c": "skipped", "d": "succeeded", "e": "skipped"}
-    return workflow_id
-
-
-def test_retry_goes_on_from_what_failed() -> None:
-    workflow_id = _broken_once()
-    before = tasks_of(workflow_id)
-    _do(reopen, workflow_id)
-    assert flow(workflow_id).status == "running"
-    work()
-    assert flow(workflow_id).status == "succeeded"
-    after = tasks_of(workflow_id)
-    assert {key: row.round for key, row in after.items()} == {"a": 1, "b": 2, "c": 2, "d": 1, "e": 2}
-    assert after["a"] == before["a"]
-    assert after["d"] == before["d"]
-    assert flow(workflow_id).error is None
-
-
-def test_retry_of_a_task_retries_its_workflow_with_the_payload_given() -> None:
-    workflow_id = post_flow(
-        a_step("a", task_type="fate", payload={"fail": True}),
-        a_step("b", "a", payload={"got": {"$ref": "tasks.a.result.answer"}}),
-    )
-    work()
-    _do(retry_task, tasks_of(workflow_id)["a"].id, {"answer": 5})
-    work()
-    assert flow(workflow_id).status == "succeeded"
-    assert tasks_of(workflow_id)["b"].result == {"got": 5}
-
-
-def test_retry_replaces_a_payload_that_could_not_be_made() -> None:
-    workflow_id = post_flow(a_step("a"), a_step("b", "a", payload={"got": {"$ref": "tasks.a.result.nothing"}}))
-    work()
-    assert states(workflow_id)["b"] == "failed"
-    _do(retry_task, tasks_of(workflow_id)["b"].id, {"got": 1})
-    work()
-    assert tasks_of(workflow_id)["b"].result == {"got": 1}
-
-
-def test_retry_of_a_map_does_only_the_items_again_that_failed() -> None:
-    workflow_id = post_flow(
-        a_step("m", task_type="fate", map=[0, 1, 0], payload={"fail_first": {"$ref": "item"}}), a_step("z", "m")
-    )
-    work()
-    assert states(workflow_id) == {
-        "m": "failed",
-        "m[0]": "succeeded",
-        "m[1]": "failed",
-        "m[2]": "succeeded",
-        "z": "skipped",
-    }
-    _do(reopen, workflow_id)
-    work()
-    assert set(states(workflow_id).values()) == {"succeeded"}
-    assert {key: row.attempt for key, row in tasks_of(workflow_id).items() if row.mapped_from} == {
-        "m[0]": 1, "m[1]": 2, "m[2]": 1,
-    }  # fmt: skip
-
-
-def test_retry_of_a_cancelled_workflow_runs_what_was_left() -> None:
-    workflow_id = _three()
-    for envelope in _begin(workflow_id):
-        envelope.open()
-    _do(control.cancel, workflow_id)
-    assert states(workflow_id) == {"a": "succeeded", "b": "cancelled", "c": "cancelled"}
-    _do(reopen, workflow_id)
-    work()
-    assert flow(workflow_id).status == "succeeded"
-    assert flow(workflow_id).cancel_requested_at is None
-
-
-def test_retry_needs_an_end_and_something_that_failed() -> None:
-    workflow_id = _three()
-    with pytest.raises(Conflict, match="pending"):
-        _do(reopen, workflow_id)
-    work()
-    with pytest.raises(Conflict, match="succeeded"):
-        _do(reopen, workflow_id)
-
-
-def test_retry_again_and_again() -> None:
-    workflow_id = post_flow(a_step("a", task_type="fate", payload={"fail_first": 3}), a_step("b", "a"))
-    work()
-    for _ in range(3):
-        assert flow(workflow_id).status == "failed"
-        _do(reopen, workflow_id)
-        work()
-    assert flow(workflow_id).status == "succeeded"
-    assert tasks_of(workflow_id)["a"].round == 4
-
-
 def test_a_deadline_that_passes_fails_what_has_not_started() -> None:
     workflow_id = _three()
     sql("UPDATE tasks SET deadline = now() WHERE workflow_id = :id AND key = 'b'", id=workflow_id)
@@ -323,32 +221,6 @@ def test_whoever_ends_an_item_waits_for_nobody_who_waits_for_it(verb: Callable[.
         eventually(other.is_blocked)
         db.execute(text("SELECT FROM tasks WHERE id = :id FOR UPDATE"), {"id": ids["m"]})
     other.join()
-
-
-def test_a_retry_that_comes_just_as_a_workflow_ends_loses_no_task(clawq: pytest.MonkeyPatch) -> None:
-    workflow_id = post_flow(a_step("a", task_type="fate", payload={"fail": True}))
-    work()
-    # As it was when the task still ran.
-    clawq.setattr(retry_, "_WORKFLOW", text("SELECT NULL WHERE :id IS NULL"))
-    with pytest.raises(Conflict):
-        _do(retry_task, tasks_of(workflow_id)["a"].id)
-    assert states(workflow_id) == {"a": "failed"}
-
-
-def test_a_map_whose_parent_is_done_again_makes_its_items_anew() -> None:
-    workflow_id = post_flow(
-        a_step("p", task_type="fate", payload={"fail_first": 1, "answer": [7]}, on_failure="continue"),
-        a_step(
-            "m", "p", task_type="fate", map={"$ref": "tasks.p.result.answer", "default": [1, 2]},
-            payload={"fail_first": 1, "name": "m", "answer": {"$ref": "item"}},
-        ),
-    )  # fmt: skip
-    work()
-    assert states(workflow_id) == {"p": "failed", "m": "failed", "m[0]": "failed", "m[1]": "succeeded"}
-    _do(reopen, workflow_id)
-    work()
-    assert states(workflow_id) == {"p": "succeeded", "m": "succeeded", "m[0]": "succeeded"}
-    assert tasks_of(workflow_id)["m"].result == {"items": [{"answer": 7}]}
 
 
 def test_one_that_was_paused_before_it_began_has_started_all_the_same() -> None:
