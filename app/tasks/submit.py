@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -135,16 +135,23 @@ def _insert(
         },
     ).all()
     written = {row.id: row for row in rows}
-    edges = [
-        (parent, child)
-        for child, parents in zip(ids, waits_for, strict=True)
-        for parent in parents
-        if not keys or child in written
-    ]
-    if edges:
-        db.execute(_EDGES, {"parents": [p for p, _ in edges], "children": [c for _, c in edges]})
+    connect(
+        db,
+        (
+            (parent, child)
+            for child, parents in zip(ids, waits_for, strict=True)
+            for parent in parents
+            if not keys or child in written
+        ),
+    )
     after_commit(db, "ring", publisher.ring)
     return written
+
+
+def connect(db: Db, edges: Iterable[tuple[str, str]]) -> None:
+    """Let children wait for parents: pairs of ids, (parent, child)."""
+    if pairs := list(edges):
+        db.execute(_EDGES, {"parents": [parent for parent, _ in pairs], "children": [child for _, child in pairs]})
 
 
 def queue_of(task_type: str, assigned_to: str | None, known: Known) -> str:

@@ -1,9 +1,9 @@
-"""Insert: the tasks of a workflow, with their first events and their order."""
+"""Insert: the tasks of a workflow, with their first events."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -34,21 +34,9 @@ _INSERT = text(
     INSERT INTO events (task_id, seq, kind, round, attempt) SELECT id, 1, 'accepted', 1, 0 FROM t
     """
 )
-_EDGES = text(
-    """
-    INSERT INTO edges (parent_id, child_id)
-    SELECT * FROM unnest(CAST(:parents AS text[]), CAST(:children AS text[]))
-    """
-)
 
 
 def insert(db: Db, workflow_id: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write tasks, `rows` as `_INSERT` names their columns; what a row does not hold is null."""
     for start in range(0, len(rows), _BATCH):
         db.execute(_INSERT, {"workflow_id": workflow_id, "rows": json.dumps(rows[start : start + _BATCH])})
-
-
-def connect(db: Db, edges: Iterable[tuple[str, str]]) -> None:
-    """Let children wait for parents: pairs of ids, (parent, child)."""
-    if pairs := list(edges):
-        db.execute(_EDGES, {"parents": [parent for parent, _ in pairs], "children": [child for _, child in pairs]})

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import text
 
 from app.db import Db
+from app.tasks.submit import connect
 from app.workflows import refs
 from app.workflows.graph import MAX_ITEMS
-from app.workflows.insert import connect
 from app.workflows.payloads import made
 from app.workflows.refs import Scope, Unresolved
 from app.workflows.unstarted import End

@@ -10,11 +10,11 @@ from sqlalchemy import text
 from app import publisher
 from app.db import Db
 from app.tasks.check import Known
-from app.tasks.submit import queue_of
+from app.tasks.submit import connect, queue_of
 from app.workflows import graph, refs
 from app.workflows.asked import NewStep, NewWorkflow
 from app.workflows.check import check
-from app.workflows.insert import connect, insert
+from app.workflows.insert import insert
 from schema.base import new_id
 
 _INSERT = text(
