@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
         validation_alias=_named("REDIS_URL"),
         description="Redis 6.2+ or Valkey, redis://:pass@host:6379/0.",
     )
+    vector_db_url: SecretStr | None = Field(
+        None,
+        validation_alias=_named("VECTOR_DB_URL"),
+        description="Chroma 1.x, http://host:8000, or the name of its host.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", validation_alias=_named("LOG_LEVEL"), description="DEBUG, INFO, WARNING or ERROR: what is logged."
     )
@@ -114,6 +120,23 @@ class Settings(BaseSettings):
             description="JSON, containers a worker keeps started by language (python: shell too) or image, 16 MB each.",
         )
     )
+    embedding_provider: Literal["hash", "onnx", "openai"] = Field(
+        "hash", description="hash: lexical, built in; onnx: a model on disk; openai: any service of that protocol."
+    )
+    embedding_model_dir: Path | None = Field(
+        None, description="onnx: the directory that holds model.onnx and tokenizer.json."
+    )
+    embedding_model: str = Field("text-embedding-3-small", min_length=1, description="openai: the model's name.")
+    embedding_dimensions: int = Field(
+        1536, ge=1, le=1536, description="openai: numbers in a vector, asked for and checked."
+    )
+    embedding_send_dimensions: bool = Field(
+        True, description="openai: false for services that refuse the parameter `dimensions`."
+    )
+    embedding_base_url: SecretStr | None = Field(
+        None, description="openai: the URL that `/embeddings` follows; default: OpenAI's own."
+    )
+    embedding_api_key: SecretStr | None = Field(None, description="openai: the service's API key.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
     api_url: str | None = Field(
         None, description="Where the command line finds the API; default: the running embedded stack's."
@@ -150,6 +173,27 @@ class Settings(BaseSettings):
             raise ValueError("must be a redis:// or rediss:// URL")
         return url
 
+    @field_validator("vector_db_url")
+    @classmethod
+    def _is_http(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        # The deployment design names the host alone.
+        text = url.get_secret_value()
+        text = text if "://" in text else f"http://{text}:8000"
+        if not re.fullmatch(r"https?://[^/@\s]+/?", text):
+            raise ValueError("must be an http:// or https:// URL without a path, or a host's name")
+        return SecretStr(text.rstrip("/"))
+
+    @field_validator("embedding_base_url")
+    @classmethod
+    def _is_http_with_path(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        if not re.fullmatch(r"https?://[^/@\s]+(/\S*)?", url.get_secret_value()):
+            raise ValueError("must be an http:// or https:// URL")
+        return SecretStr(url.get_secret_value().rstrip("/"))
+
     @field_validator("sandbox_networks")
     @classmethod
     def _no_host(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,6 +228,10 @@ class Settings(BaseSettings):
     def require_database_url(self) -> str:
         """The Postgres URL. Raises SettingsError if none is configured."""
         return _require(self.database_url, "DATABASE_URL")
+
+    def require_vector_db_url(self) -> str:
+        """Chroma's URL. Raises SettingsError if none is configured."""
+        return _require(self.vector_db_url, "VECTOR_DB_URL")
 
     def require_redis_url(self) -> str:
         """The Redis URL. Raises SettingsError if none is configured."""

@@ -5,7 +5,7 @@ from schema.artifacts import Artifact
 from schema.base import Base
 from schema.groupchats import GroupChat
 from schema.keys import ApiKey, Idempotency
-from schema.memories import Memory
+from schema.memories import Memory, MemoryIndex, MemoryOutbox, MemoryUse, MemoryVersion
 from schema.messages import Message
 from schema.sessions import Session
 from schema.tasks import Attempt, Edge, Event, Task
@@ -22,6 +22,10 @@ __all__ = [
     "GroupChat",
     "Idempotency",
     "Memory",
+    "MemoryIndex",
+    "MemoryOutbox",
+    "MemoryUse",
+    "MemoryVersion",
     "Message",
     "Session",
     "Task",

@@ -21,7 +21,7 @@ from app.settings import settings
 from schema.migrate import migrate
 from schema.models import Base
 
-_ENV = ("CLAWQ_", "DATABASE_URL", "REDIS_URL", "AGENT_", "LOG_LEVEL", "DOCKER_ENABLED")
+_ENV = ("CLAWQ_", "DATABASE_URL", "REDIS_URL", "VECTOR_DB_URL", "AGENT_", "LOG_LEVEL", "DOCKER_ENABLED")
 
 
 def missing(reason: str) -> None:

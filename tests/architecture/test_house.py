@@ -15,7 +15,7 @@ from tests.architecture.sources import ROOT, calls, files, imports, tree
 
 _MOST_LINES = 320
 #: The design's own names, which carry no prefix.
-CANONICAL = {"DATABASE_URL", "REDIS_URL", "LOG_LEVEL", "AGENT_ID", "AGENT_TYPE", "DOCKER_ENABLED"}
+CANONICAL = {"DATABASE_URL", "REDIS_URL", "LOG_LEVEL", "AGENT_ID", "AGENT_TYPE", "DOCKER_ENABLED", "VECTOR_DB_URL"}
 #: Their standard output is read by another process.
 PRINTERS = ("app/cli/", "app/local/supervisor.py")
 #: Opens its own connection, before there is a process that serves.

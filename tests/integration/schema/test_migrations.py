@@ -204,8 +204,9 @@ def test_embeddings_are_vectors_where_the_server_has_them_and_numbers_elsewhere(
     migrate(url)
     kind, value = ("vector(1536)", _VECTOR) if has_vector(url) else ("real[]", "{0.5,0.25}")
     assert columns(url, "memory")["embedding"] == (kind, True, None)
-    insert = "INSERT INTO memory (id, owner, memory_type, content, embedding) VALUES ('m', 'o', 'fact', 'c', "
-    assert rows(url, f"{insert} CAST(:value AS {kind})) RETURNING embedding IS NOT NULL", value=value) == [(True,)]
+    insert = "INSERT INTO memory (id, owner, memory_type, content, content_sha256, keywords, embedding) VALUES"
+    values = f"('m', 'o', 'semantic', 'c', 'c', 'c', CAST(:value AS {kind}))"
+    assert rows(url, f"{insert} {values} RETURNING embedding IS NOT NULL", value=value) == [(True,)]
 
 
 def test_a_database_without_the_extension_is_migrated_too(server: str) -> None:
