@@ -83,7 +83,7 @@ def _constrain_memory() -> None:
     op.create_check_constraint(
         op.f("memory_status_check"), "memory", "status IN ('active', 'superseded', 'merged')"
     )
-    newest = [sa.literal_column("created_at DESC"), sa.literal_column("id DESC")]
+    newest: list[sa.ColumnElement[str] | str] = [sa.literal_column("created_at DESC"), sa.literal_column("id DESC")]
     op.create_index("memory_idx_owner", "memory", ["owner", *newest])
     op.create_index(
         "memory_one_text_a_scope",
