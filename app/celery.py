@@ -10,12 +10,20 @@ from celery import Celery, signals
 from kombu.entity import Queue as KombuQueue
 
 from app import logs, transport
-from app.queues import ADMIT, ADVANCE, Queue
+from app.queues import ADMIT, ADVANCE, INDEX, Queue
 from app.settings import settings
 
 transport.install()
 celery_app = Celery(
-    "clawq", include=["workers.gateway", "workers.coordinator", "workers.run", "workers.step", "workers.lifecycle"]
+    "clawq",
+    include=[
+        "workers.gateway",
+        "workers.coordinator",
+        "workers.run",
+        "workers.step",
+        "workers.indexing",
+        "workers.lifecycle",
+    ],
 )
 
 
@@ -30,7 +38,11 @@ def configure() -> None:
     celery_app.conf.update(
         task_queues=[KombuQueue(queue, routing_key=queue) for queue in Queue],
         task_default_queue=Queue.EXECUTION,
-        task_routes={ADMIT: {"queue": Queue.GATEWAY}, ADVANCE: {"queue": Queue.COORDINATOR}},
+        task_routes={
+            ADMIT: {"queue": Queue.GATEWAY},
+            ADVANCE: {"queue": Queue.COORDINATOR},
+            INDEX: {"queue": Queue.MEMORY},
+        },
         # A queue that nobody declared is a typo, not a new queue.
         task_create_missing_queues=False,
         # Ids in JSON and nothing else: a pickle in Redis would be code execution.

@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import Select, tuple_
 
 from app.errors import Invalid, Problem
 from app.storable import check_storable
@@ -20,7 +20,7 @@ def after(query: Select[Any], created_at: Any, row_id: Any, cursor: str | None, 
         Invalid: the cursor is not one of ours.
     """
     if cursor is not None:
-        query = query.where(_older(created_at, row_id, cursor))
+        query = query.where(tuple_(created_at, row_id) < position(cursor))
     return query.order_by(created_at.desc(), row_id.desc()).limit(limit + 1)
 
 
@@ -29,17 +29,18 @@ def page(rows: list[Any], limit: int) -> tuple[list[Any], str | None]:
     if len(rows) <= limit:
         return rows, None
     last = rows[limit - 1]
-    position = json.dumps([last.created_at.isoformat(), last.id])
-    return rows[:limit], base64.urlsafe_b64encode(position.encode()).decode()
+    reached = json.dumps([last.created_at.isoformat(), last.id])
+    return rows[:limit], base64.urlsafe_b64encode(reached.encode()).decode()
 
 
-def _older(created_at: Any, row_id: Any, cursor: str) -> ColumnElement[bool]:
+def position(cursor: str) -> tuple[datetime, str]:
+    """The time and the id that a page ended with. Raises Invalid: the cursor is not one of ours."""
     try:
         at, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        position = (datetime.fromisoformat(at), str(last_id))
+        found = (datetime.fromisoformat(at), str(last_id))
         check_storable(last_id)
     except (ValueError, TypeError, RecursionError, Invalid):
         raise Invalid(
             "The cursor is not valid.", problems=[Problem(("cursor",), "take next_cursor as it is")]
         ) from None
-    return tuple_(created_at, row_id) < position
+    return found

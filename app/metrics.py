@@ -33,6 +33,9 @@ SANDBOX_START_SECONDS = Histogram(
 SANDBOX_LIMITS = Counter("sandbox_limits_hit", "Limits that programs ran into, by name.", ["limit"])
 SANDBOXES_WAITING = Gauge("sandbox_pool_depth", "Sandboxes that are started and wait for a program.")
 SANDBOXES_REAPED = Counter("sandbox_orphans_reaped", "Containers of dead workers that were removed.")
+MEMORIES_INDEXED = Counter("memories_indexed", "Memories written to the index.")
+MEMORY_INDEX_FAILURES = Counter("memory_index_failures", "Memories that could not be indexed, by their own fault.")
+MEMORY_SEARCHES = Counter("memory_searches", "Searches answered: whole, or degraded.", ["quality"])
 
 # A queued row is not updated until it is claimed: another envelope does not make it younger.
 _COUNTS = text(
@@ -43,6 +46,14 @@ _COUNTS = text(
     """
 )
 _AGENTS = text("SELECT agent_type, status, count(*) AS agents FROM agents GROUP BY agent_type, status")
+_INDEX = text(
+    """
+    SELECT count(*) FILTER (WHERE failed_at IS NULL) AS pending,
+           count(*) FILTER (WHERE failed_at IS NOT NULL) AS failed,
+           coalesce(extract(epoch FROM now() - min(queued_at) FILTER (WHERE failed_at IS NULL)), 0)::float AS lag_s
+    FROM memory_outbox
+    """
+)
 
 
 class DatabaseCollector(Collector):
@@ -57,6 +68,8 @@ class DatabaseCollector(Collector):
             labels=["queue"],
         )
         agents = GaugeMetricFamily("agent_status", "Agents by type and status.", labels=["agent_type", "status"])
+        outbox = GaugeMetricFamily("memory_outbox", "Changes that an index does not know yet.", labels=["state"])
+        lag = GaugeMetricFamily("memory_index_lag_seconds", "Age of the oldest change that an index does not know.")
         with transaction() as db:
             for row in db.execute(_COUNTS):
                 tasks.add_metric([row.queue, row.status], row.tasks)
@@ -64,4 +77,8 @@ class DatabaseCollector(Collector):
                     oldest.add_metric([row.queue], row.oldest_s)
             for row in db.execute(_AGENTS):
                 agents.add_metric([row.agent_type, row.status], row.agents)
-        yield from (tasks, oldest, agents)
+            behind = db.execute(_INDEX).one()
+            outbox.add_metric(["pending"], behind.pending)
+            outbox.add_metric(["failed"], behind.failed)
+            lag.add_metric([], behind.lag_s)
+        yield from (tasks, oldest, agents, outbox, lag)

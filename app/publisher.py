@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -19,9 +17,10 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
 from app import metrics
+from app.breaker import CircuitBreaker
 from app.celery import celery_app
 from app.db import Db, after_commit, noted
-from app.queues import ADMIT, ADVANCE, RUN, Queue
+from app.queues import ADMIT, ADVANCE, INDEX, RUN, Queue
 from app.settings import settings
 
 log = logging.getLogger(__name__)
@@ -38,39 +37,17 @@ _WORKFLOWS = 20
 NEWS = "clawq:news"
 
 
-class CircuitBreaker:
-    """Keeps callers from waiting for a Redis that does not answer: after a failure, one try every `open_s` seconds."""
-
-    def __init__(self, open_s: float = 2.0) -> None:
-        self._open_s = open_s
-        self._open_until = 0.0
-        self._lock = threading.Lock()
-
-    def allows(self) -> bool:
-        """Whether to try now. While open, the first caller after the wait gets through, the others do not."""
-        with self._lock:
-            now = time.monotonic()
-            if now < self._open_until:
-                return False
-            if self._open_until:
-                self._open_until = now + self._open_s
-            return True
-
-    def succeeded(self) -> None:
-        """Close the circuit."""
-        self._open_until = 0.0
-
-    def failed(self) -> None:
-        """Open the circuit."""
-        self._open_until = time.monotonic() + self._open_s
-
-
 _breaker = CircuitBreaker()
 
 
 def ring() -> None:
     """Ask the gateway to admit what is pending. Many rings make one envelope."""
-    attempt("ring", _ring)
+    attempt("ring", partial(_ring, ADMIT, Queue.GATEWAY))
+
+
+def ring_indexer() -> None:
+    """Ask a memory worker to bring the index up to date. Many rings make one envelope."""
+    attempt("ring", partial(_ring, INDEX, Queue.MEMORY))
 
 
 def send(envelopes: Iterable[tuple[Queue, Sequence[str]]]) -> None:
@@ -110,9 +87,9 @@ def answers() -> bool:
     return attempt("ping", client().ping)
 
 
-def answer(workflow_id: str | None = None) -> None:
-    """The gateway, or the coordinator for a workflow, has heard the bell: the next ring sends an envelope again."""
-    attempt("answer", lambda: client().delete(_bell(workflow_id)))
+def answer(queue: Queue, workflow_id: str | None = None) -> None:
+    """A worker has heard the bell of its queue, or of a workflow: the next ring sends an envelope again."""
+    attempt("answer", lambda: client().delete(_bell(queue, workflow_id)))
 
 
 @cache
@@ -142,31 +119,31 @@ def attempt(what: str, action: Callable[[], Any]) -> bool:
     return True
 
 
-def _bell(workflow_id: str | None = None) -> str:
-    return f"clawq:bell:{Queue.COORDINATOR}:{workflow_id}" if workflow_id else f"clawq:bell:{Queue.GATEWAY}"
+def _bell(queue: Queue, workflow_id: str | None = None) -> str:
+    return f"clawq:bell:{queue}:{workflow_id}" if workflow_id else f"clawq:bell:{queue}"
 
 
-def _ring() -> None:
-    if not client().set(_bell(), "1", nx=True, ex=_BELL_EXPIRY_S):
+def _ring(job: str, queue: Queue) -> None:
+    if not client().set(_bell(queue), "1", nx=True, ex=_BELL_EXPIRY_S):
         return
     try:
-        _publish(ADMIT, [], Queue.GATEWAY)
+        _publish(job, [], queue)
     except BaseException:
-        client().delete(_bell())
+        client().delete(_bell(queue))
         raise
 
 
 def _advance(workflow_ids: Sequence[str]) -> None:
     with client().pipeline(transaction=False) as pipe:
         for workflow_id in workflow_ids:
-            pipe.set(_bell(workflow_id), "1", nx=True, ex=_BELL_EXPIRY_S)
+            pipe.set(_bell(Queue.COORDINATOR, workflow_id), "1", nx=True, ex=_BELL_EXPIRY_S)
         rung = [workflow_id for workflow_id, first in zip(workflow_ids, pipe.execute(), strict=True) if first]
     for start in range(0, len(rung), _WORKFLOWS):
         few = rung[start : start + _WORKFLOWS]
         try:
             _publish(ADVANCE, [few], Queue.COORDINATOR)
         except BaseException:
-            client().delete(*(_bell(workflow_id) for workflow_id in rung[start:]))
+            client().delete(*(_bell(Queue.COORDINATOR, workflow_id) for workflow_id in rung[start:]))
             raise
 
 

@@ -22,3 +22,5 @@ RUN = "tasks.run"
 ADVANCE = "workflows.advance"
 #: Celery job: a chain or chord has come to these tasks. One argument, a list of task ids.
 STEP = "workflows.step"
+#: Celery job: bring the index of memories up to date. No arguments.
+INDEX = "memory.index"

@@ -250,7 +250,7 @@ def empty_redis() -> None:
 def a_claim(**values: Any) -> Claim:
     """A claim that no row stands behind."""
     defaults: dict[str, Any] = {
-        "id": new_id(), "attempt": 1, "task_type": "python", "payload": {"code": "1"}, "failures": 0,
+        "id": new_id(), "attempt": 1, "owner": "o", "task_type": "python", "payload": {"code": "1"}, "failures": 0,
         "infra_failures": 0, "max_attempts": 1, "deadline": None,
     }  # fmt: skip
     return Claim(**{**defaults, **values})

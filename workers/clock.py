@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import agents, epoch, idempotency
 from app.db import Db, is_out_of_time, statements
 from app.health import HealthServer
+from app.memory import forget, outbox
 from app.tasks import recover
 from app.workflows.sweep import sweep as sweep_workflows
 
@@ -37,6 +38,8 @@ _DUTIES: tuple[Callable[[Db], Any], ...] = (
     recover.redispatch,
     recover.start_due,
     sweep_workflows,
+    outbox.ring_due,
+    forget.sweep,
     agents.sweep,
     idempotency.sweep,
 )

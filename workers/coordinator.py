@@ -7,7 +7,7 @@ import logging
 from app import publisher
 from app.celery import celery_app
 from app.db import statements
-from app.queues import ADVANCE
+from app.queues import ADVANCE, Queue
 from app.workflows.advance import advance
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def advance_workflows(ids: list[str]) -> None:
     """Look at each of these workflows, in a transaction of its own."""
     for workflow_id in ids:
         # Answered before the look: whoever rings from now on is not missed.
-        publisher.answer(workflow_id)
+        publisher.answer(Queue.COORDINATOR, workflow_id)
         try:
             with statements() as db:
                 advance(db, workflow_id)

@@ -8,7 +8,7 @@ import time
 from app import publisher
 from app.celery import celery_app
 from app.db import statements
-from app.queues import ADMIT
+from app.queues import ADMIT, Queue
 from app.tasks.admit import admit
 
 #: An admission costs nearly the same for one task as for fifty. So one that found several gives those to come some time
@@ -30,7 +30,7 @@ class Gate:
             time.sleep(max(0.0, self._next_at - time.monotonic()))
             began = time.monotonic()
             # Answered only now: all who have rung so far are seen below, so one envelope at most waits for its turn.
-            publisher.answer()
+            publisher.answer(Queue.GATEWAY)
             admitted, more = 0, True
             while more:
                 with statements() as db:

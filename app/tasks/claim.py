@@ -39,7 +39,7 @@ _CLAIM = prepared(
     ), g AS (
         DELETE FROM artifacts WHERE task_id = ANY (ARRAY(SELECT id FROM u WHERE attempt > 1))
     )
-    SELECT id, attempt, task_type, payload, failures, infra_failures, max_attempts, deadline,
+    SELECT id, attempt, owner, task_type, payload, failures, infra_failures, max_attempts, deadline,
            CASE WHEN task_type = ANY(:sandboxed)
                 THEN (SELECT configuration->'sandbox' FROM agents a WHERE a.id = u.assigned_to) END AS sandbox, retry,
            EXISTS (SELECT FROM tasks WHERE status = 'pending' AND deps_left = 0 AND carrier = 'gateway'
@@ -56,6 +56,7 @@ class Claim:
     id: str
     #: The fencing token: whatever is written about this run says which attempt it was.
     attempt: int
+    owner: str
     task_type: str
     payload: dict[str, Any]
     #: Failures so far in this round: of the program, and of workers or sandboxes.

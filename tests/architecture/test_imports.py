@@ -18,7 +18,7 @@ HOMES = {
     "werkzeug": ("api/",),
     "docker": ("workers/sandbox/",),
     "sandlock": ("workers/sandbox/",),
-    "chromadb": ("app/memory/index.py",),
+    "chromadb": ("app/memory/chroma.py",),
     "yaml": ("app/documents.py",),
     "alembic": ("schema/",),
     "circus": ("app/local/",),

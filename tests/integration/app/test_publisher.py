@@ -105,7 +105,7 @@ def test_many_rings_are_one_envelope_until_somebody_answers() -> None:
     for _ in range(10):
         publisher.ring()
     assert envelopes("gateway") == [(ADMIT, [])]
-    publisher.answer()
+    publisher.answer(Queue.GATEWAY)
     publisher.ring()
     publisher.ring()
     assert envelopes("gateway") == [(ADMIT, [])] * 2
@@ -113,7 +113,7 @@ def test_many_rings_are_one_envelope_until_somebody_answers() -> None:
 
 def test_a_bell_that_was_lost_is_forgotten_by_itself() -> None:
     publisher.ring()
-    expiry = publisher.client().pttl(publisher._bell())
+    expiry = publisher.client().pttl(publisher._bell(Queue.GATEWAY))
     assert 0 < expiry <= 2000
 
 
@@ -235,7 +235,7 @@ def test_connections_are_used_again() -> None:
     for _ in range(20):
         post_one()
         let_in()
-        publisher.answer()
+        publisher.answer(Queue.GATEWAY)
         connected.append(publisher.client().info("clients")["connected_clients"])
     assert connected[-1] <= connected[0] + 2
     assert put("running")

@@ -142,7 +142,7 @@ class Tasks(RuleBasedStateMachine):
         """Do what the envelopes say, as gateway and worker do it."""
         if envelopes("gateway"):
             publisher.client().delete("gateway")
-            publisher.answer()
+            publisher.answer(Queue.GATEWAY)
             self.do(acts.admitting())
         carried = [args[0] for _, args in envelopes("execution")]
         publisher.client().delete("execution")

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from app import publisher
 from app.db import transaction
-from app.queues import ADMIT
+from app.queues import ADMIT, Queue
 from app.tasks import recover
 from app.tasks.cancel import cancel
 from tests.integration.workers.conftest import OK, FakeSandbox, queued
@@ -55,7 +55,7 @@ def test_the_gateway_answers_the_bell_and_admits_batch_by_batch(worker: Node, cl
     assert envelopes("gateway") == [(ADMIT, [])]
     admit_pending()
     assert scalar("SELECT count(*) FROM tasks WHERE status = 'queued'") == 10
-    assert not publisher.client().exists(publisher._bell())
+    assert not publisher.client().exists(publisher._bell(Queue.GATEWAY))
     admit_pending()
 
 
@@ -69,7 +69,7 @@ def test_inline_tasks_of_an_envelope_end_together(worker: Node) -> None:
 
 
 def test_one_inline_task_that_fails_does_not_touch_the_others(worker: Node, clawq: pytest.MonkeyPatch) -> None:
-    clawq.setitem(HANDLERS, "echo", lambda payload: {"inverse": 1 / payload["n"]})
+    clawq.setitem(HANDLERS, "echo", lambda claim: {"inverse": 1 / claim.payload["n"]})
     ids = post(*(a_task(payload={"n": n}) for n in (0, 1)))
     admit_pending()
     run(ids)

@@ -7,13 +7,16 @@ from typing import Any
 
 from pydantic import RootModel
 
+from app.tasks.claim import Claim
+
 
 class Fate(RootModel[dict[str, Any]]):
     """Whatever a test wants of its task."""
 
 
-def meet(payload: dict[str, Any]) -> dict[str, Any]:
+def meet(claim: Claim) -> dict[str, Any]:
     """Fail if `fail`; fail the first `fail_first` times."""
+    payload = claim.payload
     if payload.get("fail"):
         raise ValueError("as asked")
     if payload.get("fail_first", 0) > met[payload.get("name", "")]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from app import publisher
-from app.publisher import CircuitBreaker
+from app import breaker as breaker_module
+from app.breaker import CircuitBreaker
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The clock that the breaker reads; a test moves it by hand."""
     moment = [1000.0]
-    monkeypatch.setattr(publisher.time, "monotonic", lambda: moment[0])
+    monkeypatch.setattr(breaker_module.time, "monotonic", lambda: moment[0])
     return moment
 
 

@@ -155,6 +155,6 @@ def test_echo_answers_its_payload() -> None:
 
 
 def test_what_a_handler_raises_is_the_failure_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(HANDLERS, "echo", lambda payload: payload["missing"])
+    monkeypatch.setitem(HANDLERS, "echo", lambda claim: claim.payload["missing"])
     outcome = handle(a_claim(task_type="echo", payload={}))
     assert (outcome.kind, outcome.error) == ("failed", "KeyError: 'missing'")

@@ -1,0 +1,58 @@
+"""Chroma's client over HTTP. It takes half a second and 54 MB to import, so index.py does so at its first use."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from chromadb.api.fastapi import FastAPI
+from chromadb.api.models.Collection import Collection
+from chromadb.config import Settings, System
+from chromadb.errors import InvalidArgumentError, InvalidDimensionException, NotFoundError
+
+__all__ = ["REFUSALS", "Collection", "NotFoundError", "connect"]
+
+#: What is wrong with a request, not with the server.
+REFUSALS = (InvalidArgumentError, InvalidDimensionException, ValueError, TypeError)
+
+#: Seconds to connect, and to answer: less than Postgres lets a transaction wait (app/db.py).
+_CONNECT_S, _ANSWER_S = 1.0, 5.0
+
+
+class BoundedApi(FastAPI):
+    """What `chromadb.HttpClient` wraps, which has no time-outs, and asks proxies of the environment for a server of ours."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system)
+        headers = self._session.headers
+        self._session.close()
+        timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
+        self._session = httpx.Client(timeout=timeout, limits=self.http_limits, headers=headers, trust_env=False)
+
+    def make(self, name: str) -> Collection:
+        """The collection of this name, made if need be."""
+        # Chroma's default is not the cosine.
+        model = self.get_or_create_collection(name, configuration={"hnsw": {"space": "cosine"}})
+        return self._of(model)
+
+    def find(self, name: str) -> Collection:
+        """The collection of this name. Raises NotFoundError."""
+        return self._of(self.get_collection(name))
+
+    def _of(self, model: Any) -> Collection:
+        # With a function to embed with, Chroma would fetch a model for it.
+        return Collection(client=self, model=model, embedding_function=None)
+
+
+def connect(url: str) -> BoundedApi:
+    """A client of the server at `url`, which is first asked when it is used."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    settings = Settings(
+        chroma_server_host=parts.hostname,
+        chroma_server_http_port=parts.port or (443 if tls else 80),
+        chroma_server_ssl_enabled=tls,
+        anonymized_telemetry=False,
+    )
+    return BoundedApi(System(settings))

@@ -1,0 +1,139 @@
+"""The vector part of a search: candidates from the index, and those that the index does not hold yet.
+
+The index is asked without a filter first: in most stacks nearly all it holds is one owner's, and a filter costs Chroma
+five times as much. Postgres says which of them count; where too few do, it is asked again among those that can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sqlalchemy import text
+
+from app.db import Db
+from app.embeddings.base import Embedder, EmbedderAway, Unembeddable
+from app.memory import index
+from app.memory.index import IndexAway, IndexLost, IndexRefused, Near
+from app.memory.vectors import Kept, Vectors, from_bytes
+from app.memory.wanted import Wanted
+
+#: Candidates that the index is asked for.
+POOL = 100
+#: What the index can be told in its own words.
+_IN_INDEX = ("memory_type", "agent_id", "session_id", "user_id")
+
+_ACTIVE = text("SELECT id, collection, embedder, dimensions FROM memory_indexes WHERE status = 'active'")
+_kept = Kept()
+
+
+@dataclass
+class Dense:
+    """Cosines of memories with a query."""
+
+    cosines: dict[str, float] = field(default_factory=dict)
+    #: No memory that is wanted and not among `cosines` is nearer than this.
+    bound: float = 1.0
+    #: Why it may not be the whole truth.
+    degraded_by: list[str] = field(default_factory=list)
+
+
+def active(db: Db) -> Any:
+    """The active index, or None: no indexer has made one yet."""
+    return db.execute(_ACTIVE).one_or_none()
+
+
+def look(db: Db, wanted: Wanted, embedder: Embedder, vector: Vectors, enough: int) -> Dense:
+    """Memories near to `vector`, as far as the index answers; if it does not, the answer says so.
+
+    Args:
+        enough: with fewer wanted memories among the nearest of all, it is looked among the wanted ones alone.
+    """
+    found = Dense()
+    serving = active(db)
+    if serving is None or serving.embedder != embedder.name:
+        found.degraded_by.append("no_index" if serving is None else "embedder_changed")
+        return found
+    try:
+        nearest = index.nearest(serving.collection, vector[None, :], POOL)[0]
+        found.cosines = _wanted(db, wanted, nearest)
+        if len(found.cosines) < enough and len(nearest) == POOL:
+            nearest = _among(db, wanted, serving.collection, vector)
+            found.cosines |= _wanted(db, wanted, nearest)
+    except (IndexAway, IndexRefused):
+        found.degraded_by.append("index_away")
+    except IndexLost:
+        found.degraded_by.append("index_lost")
+    else:
+        found.bound = nearest[-1].cosine if len(nearest) >= POOL else -1.0
+    _add_unindexed(db, wanted, serving.id, embedder, vector, found)
+    return found
+
+
+def cosines(db: Db, ids: Sequence[str], embedder: Embedder, vector: Vectors) -> dict[str, float]:
+    """Cosines of memories that Postgres holds a vector of this embedder for."""
+    rows = db.execute(_EMBEDDINGS, {"ids": list(ids), "embedder": embedder.name})
+    return {row.id: float(from_bytes(row.embedding, embedder.dimensions) @ vector) for row in rows}
+
+
+_EMBEDDINGS = text(
+    """
+    SELECT id, array_send(CAST(embedding AS real[])) AS embedding FROM memory
+    WHERE id = ANY(:ids) AND embedder = :embedder AND embedding IS NOT NULL
+    """
+)
+
+
+def _wanted(db: Db, wanted: Wanted, nearest: Sequence[Near]) -> dict[str, float]:
+    """Those that are wanted, at the version that stands."""
+    condition, params = wanted.where()
+    rows = db.execute(
+        text(f"SELECT m.id, m.version FROM memory m WHERE m.id = ANY(:ids) AND {condition}"),  # noqa: S608
+        params | {"ids": [near.memory_id for near in nearest]},
+    )
+    versions = {row.id: row.version for row in rows}
+    return {near.memory_id: near.cosine for near in nearest if versions.get(near.memory_id) == near.version}
+
+
+def _among(db: Db, wanted: Wanted, collection: str, vector: Vectors) -> list[Near]:
+    """The nearest of those that are wanted."""
+    condition, params = wanted.where()
+    asked = text(
+        f"SELECT m.id, m.indexed_version FROM memory m WHERE {condition} AND m.indexed_version > 0 LIMIT :most"  # noqa: S608
+    )
+    rows = db.execute(asked, params | {"most": index.MOST_AT_ONCE + 1}).all()
+    if not rows:
+        return []
+    if len(rows) <= index.MOST_AT_ONCE:
+        keys = [index.key_of(row.id, row.indexed_version) for row in rows]
+        return index.nearest(collection, vector[None, :], POOL, keys=keys)[0]
+    fields = {"owner": wanted.owner} | {name: value for name in _IN_INDEX if (value := getattr(wanted, name))}
+    where = {"$and": [{name: value} for name, value in fields.items()]} if len(fields) > 1 else fields
+    return index.nearest(collection, vector[None, :], POOL, where=where)[0]
+
+
+def _add_unindexed(db: Db, wanted: Wanted, index_id: int, embedder: Embedder, vector: Vectors, found: Dense) -> None:
+    """Compare with what was written and is not in the index yet, newest first: who writes can read at once."""
+    condition, params = wanted.where()
+    asked = text(
+        f"""
+        SELECT m.id, m.content_sha256, m.content
+        FROM (SELECT memory_id, max(id) AS newest FROM memory_outbox
+              WHERE index_id = :index_id AND owner = :w_owner GROUP BY memory_id) o
+        JOIN memory m ON m.id = o.memory_id WHERE {condition}
+        ORDER BY o.newest DESC LIMIT :most
+        """  # noqa: S608
+    )
+    most = embedder.at_hand
+    rows = db.execute(asked, params | {"index_id": index_id, "most": most + 1}).all()
+    if len(rows) > most:
+        found.degraded_by.append("index_behind")
+    texts = [(bytes(row.content_sha256), row.content) for row in rows[:most]]
+    try:
+        vectors = _kept.embed(embedder, texts) if texts else []
+    except (EmbedderAway, Unembeddable):
+        found.degraded_by.append("index_behind")
+        return
+    found.cosines |= {row.id: float(np.dot(made, vector)) for row, made in zip(rows, vectors, strict=False)}

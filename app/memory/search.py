@@ -1,0 +1,127 @@
+"""Search: memories that fit a question, by meaning and by words, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import text
+
+from app import metrics
+from app.db import Db
+from app.embeddings.base import Embedder, EmbedderAway, Unembeddable
+from app.embeddings.choose import embedder
+from app.memory import dense, keywords
+from app.memory.dense import Dense
+from app.memory.find import get_many
+from app.memory.score import Score, score
+from app.memory.vectors import Vectors
+from app.memory.wanted import Wanted
+
+Mode = Literal["hybrid", "vector", "keyword"]
+
+#: Candidates of the keyword part.
+_POOL = 100
+_FACTS = text(
+    """
+    SELECT m.id, m.memory_type, m.importance, coalesce(u.uses, 0) AS uses,
+           extract(epoch FROM now() - greatest(m.created_at, u.used_at))::float8 AS age_s
+    FROM memory m LEFT JOIN memory_uses u ON u.memory_id = m.id WHERE m.id = ANY(:ids) AND m.owner = :owner
+    """
+)
+# In the order of ids, so that two searches do not wait for each other in a ring.
+_USE = text(
+    """
+    INSERT INTO memory_uses (memory_id, uses)
+    SELECT m.id, 1 FROM memory m WHERE m.id = ANY(:ids) ORDER BY m.id FOR KEY SHARE SKIP LOCKED
+    ON CONFLICT (memory_id) DO UPDATE SET uses = memory_uses.uses + 1, used_at = now()
+    """
+)
+# Nobody loses anything but a count if Postgres dies now.
+_UNHURRIED = text("SET LOCAL synchronous_commit = off")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A memory that fits, as `find` shows it, and how well."""
+
+    memory: Any
+    score: Score
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search answers."""
+
+    hits: list[Hit]
+    #: Why it may not be the best answer; empty: it is. The words are explained in docs/memory.md.
+    degraded_by: list[str]
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something that should have taken part did not."""
+        return bool(self.degraded_by)
+
+
+def search(db: Db, wanted: Wanted, query: str, *, limit: int = 10, mode: Mode = "hybrid") -> Found:
+    """The `limit` memories that fit `query` best. Those found count as used once more.
+
+    While the index or the embedder is away, words alone decide, and the answer says so.
+
+    Raises:
+        Invalid: the filter is not acceptable.
+    """
+    part = Dense(bound=-1.0)
+    vector: Vectors | None = None
+    with_what = embedder()
+    if mode != "keyword":
+        try:
+            vector = with_what.embed([query])[0]
+            part = dense.look(db, wanted, with_what, vector, enough=max(limit, dense.POOL // 4))
+        except (EmbedderAway, Unembeddable):
+            part = Dense(degraded_by=["embedder_away"])
+    shares = _shares(keywords.candidates(db, wanted, query, _POOL)) if mode != "vector" else {}
+    scores = _scores(db, wanted.owner, part, shares, limit, with_what, vector)
+    # What has nothing to do with the question is no answer, however few there are.
+    fitting = [one for one in scores if scores[one].total > 0]
+    best = sorted(fitting, key=lambda one: (-scores[one].total, one))[:limit]
+    rows = get_many(db, wanted.owner, best)
+    hits = [Hit(rows[one], scores[one]) for one in best if one in rows]
+    if hits:
+        db.execute(_UNHURRIED)
+        db.execute(_USE, {"ids": [hit.memory.id for hit in hits]})
+    metrics.MEMORY_SEARCHES.labels("degraded" if part.degraded_by else "whole").inc()
+    return Found(hits, part.degraded_by)
+
+
+def _shares(ranked: list[tuple[str, float]]) -> dict[str, float]:
+    """Keyword scores as shares of the best one."""
+    best = max((value for _, value in ranked), default=0.0)
+    return {one: value / best for one, value in ranked} if best > 0 else {}
+
+
+def _scores(
+    db: Db,
+    owner: str,
+    part: Dense,
+    shares: Mapping[str, float],
+    limit: int,
+    with_what: Embedder,
+    vector: Vectors | None,
+) -> dict[str, Score]:
+    facts = {row.id: row for row in db.execute(_FACTS, {"ids": [*part.cosines, *shares], "owner": owner})}
+
+    def scored(one: str, cosine: float) -> Score:
+        row = facts[one]
+        return score(cosine, shares.get(one, 0.0), row.importance, row.memory_type, row.age_s, row.uses)
+
+    scores = {one: scored(one, part.cosines.get(one, 0.0)) for one in facts}
+    if vector is None:
+        return scores
+    # The cosine of what words alone have found is worth reading only where it can bring that among the best.
+    known = sorted((found.total for found in scores.values()), reverse=True)
+    least = known[limit - 1] if len(known) >= limit else 0.0
+    unsure = [one for one in facts if one not in part.cosines and scored(one, part.bound).total >= least]
+    exact = dense.cosines(db, unsure, with_what, vector) if unsure else {}
+    return scores | {one: scored(one, cosine) for one, cosine in exact.items()}
