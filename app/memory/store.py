@@ -159,10 +159,11 @@ def _merge(
 
 
 def _insert(db: Db, owner: str, memories: Sequence[NewMemory], task_id: str | None) -> list[tuple[str, Result]]:
-    params = {
+    ids = [new_id() for _ in memories]
+    params: dict[str, Any] = {
         "owner": owner,
         "task_id": task_id,
-        "ids": [new_id() for _ in memories],
+        "ids": ids,
         "types": [m.memory_type for m in memories],
         "contents": [m.content for m in memories],
         "metadatas": [None if m.metadata is None else json.dumps(m.metadata) for m in memories],
@@ -179,11 +180,11 @@ def _insert(db: Db, owner: str, memories: Sequence[NewMemory], task_id: str | No
     if expired := list(db.execute(_EXPIRED, params).scalars()):
         forget(db, owner, expired)
     created = set(db.execute(_INSERT, params).scalars())
-    outbox.queue(db, [one for one in params["ids"] if one in created])
+    outbox.queue(db, [one for one in ids if one in created])
     if len(created) == len(memories):
-        return [(one, "created") for one in params["ids"]]
+        return [(one, "created") for one in ids]
     # What was in the way has been committed by now; it may be gone again, but hardly twice.
     repeated = {row.asked: row.id for row in db.execute(_REPEATED, params)}
-    if missing := [one for one in params["ids"] if one not in repeated]:
+    if missing := [one for one in ids if one not in repeated]:
         raise Conflict(f"{len(missing)} texts were stored and forgotten by others just now; try again.")
-    return [(one, "created") if one in created else (repeated[one], "duplicate_of") for one in params["ids"]]
+    return [(one, "created") if one in created else (repeated[one], "duplicate_of") for one in ids]

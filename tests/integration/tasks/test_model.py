@@ -18,6 +18,7 @@ from hypothesis.stateful import run_state_machine_as_test as run
 
 from app import publisher
 from app.db import transaction
+from app.queues import Queue
 from app.settings import settings as clawq_settings
 from app.tasks.claim import Claim
 from app.tasks.recover import start_due
