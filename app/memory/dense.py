@@ -22,6 +22,8 @@ from app.memory.wanted import Wanted
 
 #: Candidates that the index is asked for.
 POOL = 100
+#: So many vectors are read from Postgres and compared one by one, which no graph of an index can get wrong.
+_FEW = 200
 #: What the index can be told in its own words.
 _IN_INDEX = ("memory_type", "agent_id", "session_id", "user_id")
 
@@ -58,16 +60,13 @@ def look(db: Db, wanted: Wanted, embedder: Embedder, vector: Vectors, enough: in
         return found
     try:
         nearest = index.nearest(serving.collection, vector[None, :], POOL)[0]
-        found.cosines = _wanted(db, wanted, nearest)
+        found.cosines, found.bound = _wanted(db, wanted, nearest), _bound(nearest)
         if len(found.cosines) < enough and len(nearest) == POOL:
-            nearest = _among(db, wanted, serving.collection, vector)
-            found.cosines |= _wanted(db, wanted, nearest)
+            _look_among(db, wanted, serving.collection, embedder, vector, found)
     except (IndexAway, IndexRefused):
         found.degraded_by.append("index_away")
     except IndexLost:
         found.degraded_by.append("index_lost")
-    else:
-        found.bound = nearest[-1].cosine if len(nearest) >= POOL else -1.0
     _add_unindexed(db, wanted, serving.id, embedder, vector, found)
     return found
 
@@ -97,21 +96,30 @@ def _wanted(db: Db, wanted: Wanted, nearest: Sequence[Near]) -> dict[str, float]
     return {near.memory_id: near.cosine for near in nearest if versions.get(near.memory_id) == near.version}
 
 
-def _among(db: Db, wanted: Wanted, collection: str, vector: Vectors) -> list[Near]:
-    """The nearest of those that are wanted."""
+def _bound(nearest: Sequence[Near]) -> float:
+    return nearest[-1].cosine if len(nearest) >= POOL else -1.0
+
+
+def _look_among(db: Db, wanted: Wanted, collection: str, embedder: Embedder, vector: Vectors, found: Dense) -> None:
+    """Look among those that are wanted alone. Raises as the index does."""
     condition, params = wanted.where()
     asked = text(
         f"SELECT m.id, m.indexed_version FROM memory m WHERE {condition} AND m.indexed_version > 0 LIMIT :most"  # noqa: S608
     )
     rows = db.execute(asked, params | {"most": index.MOST_AT_ONCE + 1}).all()
-    if not rows:
-        return []
+    if len(rows) <= _FEW:
+        found.cosines |= cosines(db, [row.id for row in rows], embedder, vector)
+        found.bound = -1.0
+        return
     if len(rows) <= index.MOST_AT_ONCE:
         keys = [index.key_of(row.id, row.indexed_version) for row in rows]
-        return index.nearest(collection, vector[None, :], POOL, keys=keys)[0]
-    fields = {"owner": wanted.owner} | {name: value for name in _IN_INDEX if (value := getattr(wanted, name))}
-    where = {"$and": [{name: value} for name, value in fields.items()]} if len(fields) > 1 else fields
-    return index.nearest(collection, vector[None, :], POOL, where=where)[0]
+        nearest = index.nearest(collection, vector[None, :], POOL, keys=keys)[0]
+    else:
+        fields = {"owner": wanted.owner} | {name: value for name in _IN_INDEX if (value := getattr(wanted, name))}
+        where = {"$and": [{name: value} for name, value in fields.items()]} if len(fields) > 1 else fields
+        nearest = index.nearest(collection, vector[None, :], POOL, where=where)[0]
+    found.cosines |= _wanted(db, wanted, nearest)
+    found.bound = _bound(nearest)
 
 
 def _add_unindexed(db: Db, wanted: Wanted, index_id: int, embedder: Embedder, vector: Vectors, found: Dense) -> None:

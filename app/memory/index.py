@@ -144,6 +144,8 @@ _collections: dict[str, Collection] = {}
 def close() -> None:
     """Forget the connection to Chroma; the next use makes another."""
     with _lock:
+        for client in _clients:
+            client.close()
         _clients.clear()
         _collections.clear()
     _breaker.succeeded()
