@@ -57,7 +57,7 @@ def stack(*options: str, **settings: str) -> Iterator[Stack]:
 
     `options` are more of `clawq up`.
     """
-    ours = ("CLAWQ_", "DATABASE", "REDIS")
+    ours = ("CLAWQ_", "DATABASE", "REDIS", "VECTOR")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     with tempfile.TemporaryDirectory(prefix="clawq-bench-") as home:
         env = {**clean, "CLAWQ_HOME": home, "CLAWQ_API_PORT": "0", "LOG_LEVEL": "WARNING", **settings}

@@ -17,6 +17,7 @@ from app import db as app_db
 from app import epoch, publisher
 from app.errors import ClawqError
 from app.local import services
+from app.memory import index
 from app.settings import settings
 from schema.migrate import migrate
 from schema.models import Base
@@ -54,6 +55,17 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Chroma for the whole run."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(services.chroma(tmp_path_factory.mktemp("chroma")))
+        except ClawqError as exc:
+            missing(f"no Chroma: {exc}")
+        yield url
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
     """An environment without any setting of the machine's, in an empty CLAWQ_HOME; settings are read anew."""
@@ -83,6 +95,15 @@ def clawq(environment: pytest.MonkeyPatch, postgres_url: str, redis_url: str) ->
         publisher.client().close()
     if publisher._connections.cache_info().currsize:
         publisher._connections().force_close_all()
+
+
+@pytest.fixture
+def memory(clawq: pytest.MonkeyPatch, chroma_url: str) -> Iterator[pytest.MonkeyPatch]:
+    """`clawq` with a Chroma. Collections of other tests may be in it; no row knows of them."""
+    clawq.setenv("VECTOR_DB_URL", chroma_url)
+    settings.cache_clear()
+    yield clawq
+    index.close()
 
 
 def _forget() -> None:

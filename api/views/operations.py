@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import httpx
 import redis
 from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
@@ -17,7 +18,9 @@ from api.payloads.operations import CheckOut, HealthOut, ReadyOut
 from app import agents, publisher
 from app.db import transaction
 from app.errors import SettingsError
+from app.memory import heartbeat
 from app.metrics import DatabaseCollector
+from app.settings import settings
 from schema import migrate
 
 section = Section("Operations")
@@ -25,6 +28,9 @@ probes = Section("Probes", prefix="")
 
 _REVISION = text("SELECT version_num FROM alembic_version")
 _newest = cache(migrate.newest)
+
+#: Less than the second that a prober gives an answer by default.
+_CHROMA_S = 0.5
 
 
 @section.route("GET", "/queues", scope="read", answers={200: QueuePage})
@@ -49,9 +55,9 @@ def health() -> Reply:
 def ready() -> Reply:
     """Say whether requests can be answered: Postgres does, and its schema is the newest.
 
-    Redis is reported, but its absence makes nothing unready: what is accepted is in Postgres.
+    Redis and Chroma are reported, but their absence makes nothing unready: what is accepted is in Postgres.
     """
-    checks = {"postgres": _check_postgres(), "redis": _check_redis()}
+    checks = {"postgres": _check_postgres(), "redis": _check_redis(), "chroma": _check_chroma()}
     is_ready = all(check.ok for check in checks.values() if check.required)
     return Reply(ReadyOut(status="ready" if is_ready else "not_ready", checks=checks), 200 if is_ready else 503)
 
@@ -91,5 +97,13 @@ def _check_redis() -> CheckOut:
     try:
         publisher.client().ping()
     except (redis.RedisError, OSError, SettingsError) as exc:
+        return CheckOut(ok=False, required=False, detail=f"no answer ({type(exc).__name__})")
+    return CheckOut(ok=True, required=False, detail="answers")
+
+
+def _check_chroma() -> CheckOut:
+    try:
+        heartbeat.listen(settings().require_vector_db_url(), _CHROMA_S)
+    except (httpx.HTTPError, SettingsError) as exc:
         return CheckOut(ok=False, required=False, detail=f"no answer ({type(exc).__name__})")
     return CheckOut(ok=True, required=False, detail="answers")

@@ -35,7 +35,7 @@ def up(
     procfile: Annotated[Path | None, Hidden] = None,
     bare: Annotated[bool, Hidden] = False,
 ) -> None:
-    """Start the stack: Postgres, Valkey, the API and the workers, all on 127.0.0.1."""
+    """Start the stack: Postgres, Valkey, Chroma, the API and the workers, all on 127.0.0.1."""
     home = homes.open_home(settings().home)
     if homes.is_held(home):
         raise homes.StackRunning(homes.running_sentence(home))

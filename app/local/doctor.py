@@ -11,15 +11,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
+import httpx
 import psycopg2
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import ClawqError
+from app.local import chroma, ports, postgres, record, valkey
 from app.local import home as homes
-from app.local import ports, postgres, record, valkey
 from app.local.accounts import choose_account
 from app.local.home import NEEDED_BYTES
+from app.memory import heartbeat
 from app.settings import Settings
 
 #: Named, not imported: app does not depend on workers.
@@ -43,6 +45,7 @@ def examine(config: Settings) -> list[Check]:
         _port,
         _postgres,
         _redis,
+        _chroma,
         _schema,
         _sandbox,
     ]
@@ -113,6 +116,19 @@ def _redis(config: Settings) -> Iterator[Check]:
     else:
         install = valkey.choose(choose_account(homes.locate(config.home).path / "redis"))
         yield Check("redis", "ok", f"{install.version} from the {install.source} ({install.program})")
+
+
+def _chroma(config: Settings) -> Iterator[Check]:
+    if config.vector_db_url is None:
+        yield Check("chroma", "ok", f"Chroma {chroma.version()}")
+        return
+    try:
+        heartbeat.listen(config.require_vector_db_url(), timeout_s=5)
+    except httpx.HTTPError as exc:
+        detail = f"no answer ({type(exc).__name__}): until there is, memories are found by their words alone"
+        yield Check("chroma", "warn", detail)
+    else:
+        yield Check("chroma", "ok", f"{_origin(config)}, answers")
 
 
 def _schema(config: Settings) -> Iterator[Check]:

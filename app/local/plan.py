@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ClawqError, SettingsError
-from app.local import files, ports, postgres, procfile, valkey
+from app.local import chroma, files, ports, postgres, procfile, valkey
 from app.local.home import Home
 from app.local.record import RUN_VARIABLE
 from app.local.servers import Server
@@ -76,10 +76,13 @@ def make_plan(home: Home, procfile_path: Path, run: str, report: Callable[..., N
         servers.append(postgres.prepare(home.path))
     if config.redis_url is None:
         servers.append(valkey.prepare(home.path))
+    if config.vector_db_url is None:
+        servers.append(chroma.prepare(home.path))
     urls = {server.name: server.url for server in servers}
     exported = {
         "DATABASE_URL": urls.get("postgres") or config.require_database_url(),
         "REDIS_URL": urls.get("redis") or config.require_redis_url(),
+        "VECTOR_DB_URL": urls.get("chroma") or config.require_vector_db_url(),
         **({"CLAWQ_API_PORT": str(api_port)} if api_port else {}),
     }
     return Plan(

@@ -20,7 +20,11 @@ from app.local.home import Home, process_of
 #: In the environment of every supervised process and of what it starts: which run of the stack it belongs to.
 RUN_VARIABLE = "CLAWQ_RUN"
 
-ENGINES: dict[str, signal.Signals] = {"postgres": signal.SIGINT, "redis": signal.SIGTERM}
+ENGINES: dict[str, signal.Signals] = {
+    "postgres": signal.SIGINT,
+    "redis": signal.SIGTERM,
+    "chroma": signal.SIGTERM,
+}
 
 #: Seconds an engine gets to save.
 ENGINE_GRACE_S = 30.0

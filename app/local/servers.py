@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,14 +32,16 @@ class Server:
     """One server process, ready to be started.
 
     Attributes:
-        name: its role in the stack, `postgres` or `redis`.
+        name: its role in the stack: `postgres`, `redis` or `chroma`.
         version: what the binary says it is, for people.
         argv: the command.
-        cwd: where it starts; its data directory.
+        cwd: where it starts.
         account: whom it runs as.
         stop_signal: asks it to save and end at once.
         url: where clients connect, password included.
         check: returns once the server answers and is fit for use; raises `Exception` until then.
+        variables: what its environment has beside what all engines see.
+        required: whether a stack waits for it, and does not start without it.
     """
 
     name: str
@@ -50,11 +52,13 @@ class Server:
     stop_signal: signal.Signals
     url: str = field(repr=False)
     check: Callable[[], None] = field(repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    required: bool = True
 
     @property
     def env(self) -> dict[str, str]:
         """Its whole environment."""
-        return engine_env()
+        return {**engine_env(), **self.variables}
 
 
 def wait_until_ready(server: Server, is_alive: Callable[[], bool], timeout_s: float = 60) -> None:

@@ -1,10 +1,10 @@
-"""Throw-away engines: a real Postgres and a real Valkey for the length of a `with` block.
+"""Throw-away engines: a real Postgres, a real Valkey and a real Chroma for the length of a `with` block.
 
-    with postgres(tmp_path) as database_url, valkey(tmp_path) as redis_url:
+    with postgres(tmp_path) as database_url, valkey(tmp_path) as redis_url, chroma(tmp_path) as vector_db_url:
         ...
 
-Nothing is synced to the disk, so they start fast. They end with the block, or with the process that opened
-it.
+Postgres and Valkey sync nothing to the disk, so they start fast. They end with the block, or with the process that
+opened it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.local import chroma as chroma_
 from app.local import files
 from app.local import postgres as postgres_
 from app.local import valkey as valkey_
@@ -56,4 +57,24 @@ def valkey(home: Path, prefer: Source = "system") -> Iterator[str]:
     files.private_dir(home)
     server = valkey_.prepare(home, prefer=prefer)
     with running(server, home / "redis.log"):
+        yield server.url
+
+
+@contextmanager
+def chroma(home: Path) -> Iterator[str]:
+    """A Chroma without collections.
+
+    Args:
+        home: directory for its state; used again, it is the same server with the same data.
+
+    Yields:
+        Its URL, `http://127.0.0.1:port`.
+
+    Raises:
+        SettingsError: there is none here.
+        ServerFailed: it does not start.
+    """
+    files.private_dir(home)
+    server = chroma_.prepare(home)
+    with running(server, home / "chroma.log"):
         yield server.url

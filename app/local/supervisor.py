@@ -92,7 +92,8 @@ class Supervisor:
             self._engines.append(watched)
             await watched.start()
             self._write()
-        for server, watched in zip(plan.servers, self._engines, strict=True):
+        required = [pair for pair in zip(plan.servers, self._engines, strict=True) if pair[0].required]
+        for server, watched in required:
             try:
                 await asyncio.to_thread(wait_until_ready, server, watched.is_alive)
             except ServerFailed as exc:
@@ -124,7 +125,7 @@ class Supervisor:
             for watched in (*self._engines, *self._processes):
                 await watched.keep()
                 allowed = _ENDS_AT_START if watched in self._processes else 1
-                if not self._started and watched.exits >= allowed:
+                if not self._started and watched.required and watched.exits >= allowed:
                     raise StartFailed(f"{watched.name} ended while starting.", watched.log)
             self._write()
             await asyncio.sleep(_TICK_S)

@@ -47,6 +47,7 @@ class Watched:
         name: unique in the stack, and the process' role.
         log: where its output goes.
         exits: how often it ended without being asked to.
+        required: whether a stack does not start without it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Watched:
         self.name = name
         self.log = log
         self.exits = 0
+        self.required = True
         self._wanted = False
         self._started = 0.0
         self._next_start: float | None = None
@@ -88,9 +90,11 @@ class Watched:
         """A database server."""
         account = {"uid": server.account.uid, "gid": server.account.gid}
         env = {**server.env, RUN_VARIABLE: run}
-        return cls(
+        made = cls(
             server.name, server.argv, server.cwd, env, log, ENGINE_GRACE_S, stop_signal=server.stop_signal, **account
         )
+        made.required = server.required
+        return made
 
     @classmethod
     def line(cls, line: Line, env: Mapping[str, str], cwd: Path, log: Path, grace_s: float) -> Watched:

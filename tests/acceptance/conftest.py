@@ -98,7 +98,11 @@ def up(home: Path, *options: str, **settings: str) -> Iterator[Stack]:
 
     `options` are more of `clawq up`.
     """
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("CLAWQ_", "DATABASE", "REDIS"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CLAWQ_", "DATABASE", "REDIS", "VECTOR"))
+    }
     env |= {"CLAWQ_HOME": str(home), "CLAWQ_API_PORT": "0", **settings}
     command = [PROGRAMS / "clawq", "up", "--background", "--json", *options]
     up = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)

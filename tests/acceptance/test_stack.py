@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 CLAWQ = Path(sys.executable).with_name("clawq")
-ROLES = {"api", "gateway", "coordinator", "execution", "memory", "clock", "postgres", "redis"}
+ROLES = {"api", "gateway", "coordinator", "execution", "memory", "clock", "postgres", "redis", "chroma"}
 UP = ("up", "--background", "--json")
 
 #: Everything starts at once on what may be two cores, next to other tests.
@@ -145,7 +145,7 @@ def test_everything_listens_on_the_loopback_address_only(running: tuple[Cli, dic
 def test_secrets_are_their_owner_s(running: tuple[Cli, dict[str, Any]]) -> None:
     cli, found = running
     assert stat.S_IMODE(cli.home.stat().st_mode) == 0o700
-    for name in ("api_key", "stack.env", "stack.json", "postgres.json", "redis.json"):
+    for name in ("api_key", "stack.env", "stack.json", "postgres.json", "redis.json", "chroma.json"):
         assert stat.S_IMODE((cli.home / name).stat().st_mode) == 0o600, name
     password = json.loads((cli.home / "postgres.json").read_text())["password"]
     for process in psutil.process_iter(["cmdline"]):
@@ -164,7 +164,9 @@ def test_doctor_finds_the_running_stack_in_order(running: tuple[Cli, dict[str, A
     cli, _ = running
     found = json.loads(cli.run("doctor", "--json").stdout)
     states = {check["name"]: check["state"] for check in found["checks"]}
-    assert {states[name] for name in ("python", "home", "disk", "port", "postgres", "redis", "schema")} == {"ok"}
+    assert {states[name] for name in ("python", "home", "disk", "port", "postgres", "redis", "chroma", "schema")} == {
+        "ok"
+    }
 
 
 def test_migrate_by_hand_reaches_the_running_database(running: tuple[Cli, dict[str, Any]]) -> None:

@@ -103,13 +103,14 @@ def test_workers_are_listed(ada: Caller) -> None:
     )
 
 
-def test_ready_is_ready(client: FlaskClient) -> None:
+def test_ready_is_ready(memory: pytest.MonkeyPatch, client: FlaskClient) -> None:
     response = client.get("/ready")
     assert response.status_code == 200
     assert response.get_json()["status"] == "ready"
     assert {name: check["ok"] for name, check in response.get_json()["checks"].items()} == {
         "postgres": True,
         "redis": True,
+        "chroma": True,
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -147,6 +149,23 @@ def test_without_redis_tasks_are_accepted_all_the_same(
     ready = client.get("/ready")
     assert ready.status_code == 200
     assert ready.get_json()["checks"]["redis"]["ok"] is False
+
+
+def test_a_chroma_that_hangs_makes_nothing_unready_and_keeps_no_prober_waiting(
+    clawq: pytest.MonkeyPatch, client: FlaskClient
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        clawq.setenv("VECTOR_DB_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        settings.cache_clear()
+        started = time.monotonic()
+        ready = client.get("/ready")
+    assert time.monotonic() - started < 1
+    assert ready.status_code == 200
+    assert ready.get_json()["checks"]["chroma"] == {
+        "ok": False,
+        "required": False,
+        "detail": "no answer (ReadTimeout)",
+    }
 
 
 def test_without_postgres_every_answer_says_when_to_come_back(

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import psycopg2
 import pytest
@@ -17,9 +18,11 @@ import redis
 
 from app.errors import SettingsError
 from app.local import accounts, ports
+from app.local import chroma as chroma_
 from app.local import postgres as postgres_
 from app.local import valkey as valkey_
-from app.local.services import postgres, valkey
+from app.local.servers import running
+from app.local.services import chroma, postgres, valkey
 
 SOURCES = ["system", "wheel"]
 
@@ -160,3 +163,45 @@ def test_valkey_refuses_a_wrong_password(tmp_path: Path) -> None:
         stranger = redis.Redis.from_url(url.replace("redis://:", "redis://:x"))
         with stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
+
+
+COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
+
+
+def collections(url: str) -> list[str]:
+    return [made["name"] for made in httpx.get(f"{url}{COLLECTIONS}").raise_for_status().json()]
+
+
+def test_chroma_keeps_collections_and_port_over_a_restart(tmp_path: Path) -> None:
+    with chroma(tmp_path) as url:
+        httpx.post(f"{url}{COLLECTIONS}", json={"name": "kept"}).raise_for_status()
+    with chroma(tmp_path) as again:
+        assert again == url
+        assert collections(again) == ["kept"]
+
+
+def test_chroma_s_files_are_its_owner_s_and_its_log_is_short(tmp_path: Path) -> None:
+    with chroma(tmp_path) as url:
+        for number in range(50):
+            httpx.post(f"{url}{COLLECTIONS}", json={"name": f"number-{number}"}).raise_for_status()
+        assert stat.S_IMODE((tmp_path / "chroma").stat().st_mode) == 0o700
+        made = [path for path in (tmp_path / "chroma").rglob("*") if path.is_file()]
+        assert made
+        assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
+    log = (tmp_path / "chroma.log").read_text()
+    assert "number" not in log
+    assert "\x1b[2m" not in log
+
+
+def test_chroma_starts_without_the_half_of_it_that_is_slow(tmp_path: Path) -> None:
+    server = chroma_.prepare(tmp_path)
+    with running(server, tmp_path / "chroma.log") as process:
+        loaded = {Path(part.path).parent.name for part in psutil.Process(process.pid).memory_maps() if part.path}
+    assert "chromadb_rust_bindings" in loaded
+    assert not loaded & {"numpy", "core", "orjson", "pydantic_core"}
+
+
+def test_a_package_without_a_server_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chroma_, "_BINDINGS", "no_such_package")
+    with pytest.raises(SettingsError, match="install it again"):
+        chroma_.prepare(tmp_path)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import psutil
 import psycopg2
 import pytest
@@ -19,6 +22,7 @@ from dotenv import dotenv_values
 from app.local import control, logfiles, record
 from app.local import home as homes
 from app.local.plan import StartFailed
+from app.memory import heartbeat
 
 T = TypeVar("T")
 
@@ -63,6 +67,13 @@ class Stack:
         assert found is not None
         return found
 
+    def chroma_answers(self) -> bool:
+        try:
+            heartbeat.listen(dotenv_values(self.home.env_file)["VECTOR_DB_URL"] or "", timeout_s=5)
+        except httpx.HTTPError:
+            return False
+        return True
+
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         url = dotenv_values(self.home.env_file)["DATABASE_URL"]
         connection = psycopg2.connect(url)
@@ -84,7 +95,7 @@ def stack(environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stack]:
 def test_up_runs_everything_and_down_leaves_nothing_running(stack: Stack) -> None:
     stack.up()
     pids = stack.pids()
-    assert list(pids) == ["postgres", "redis", "sleeper"]
+    assert list(pids) == ["postgres", "redis", "chroma", "sleeper"]
     assert stack.query("SELECT 1") == [(1,)]
     assert until(lambda: logfiles.tail(stack.home.log("sleeper"))) == ["awake"]
     assert control.stop(stack.home, drain_s=20)
@@ -99,7 +110,7 @@ def test_everything_that_is_killed_comes_back_with_its_data(stack: Stack) -> Non
     before = stack.pids()
     for pid in before.values():
         os.kill(pid, signal.SIGKILL)
-    after = until(lambda: len(p := stack.pids()) == 3 and not set(p.values()) & set(before.values()) and p)
+    after = until(lambda: len(p := stack.pids()) == 4 and not set(p.values()) & set(before.values()) and p)
     assert set(after) == set(before)
 
     def answer() -> list[tuple[Any, ...]]:
@@ -111,6 +122,26 @@ def test_everything_that_is_killed_comes_back_with_its_data(stack: Stack) -> Non
     assert until(answer) == [(42,)]
 
 
+def test_chroma_comes_back_when_its_directory_was_removed_under_it(stack: Stack) -> None:
+    stack.up()
+    before = stack.pids()["chroma"]
+    shutil.rmtree(stack.home.path / "chroma")
+    os.kill(before, signal.SIGKILL)
+    until(lambda: stack.pids().get("chroma", before) != before)
+    until(stack.chroma_answers)
+    assert stat.S_IMODE((stack.home.path / "chroma").stat().st_mode) == 0o700
+
+
+def test_a_chroma_that_cannot_start_keeps_no_stack_from_running(stack: Stack) -> None:
+    (stack.home.path / "chroma").mkdir()
+    (stack.home.path / "chroma" / "chroma.sqlite3").write_text("no database")
+    stack.up()
+    assert stack.query("SELECT 1") == [(1,)]
+    assert not stack.chroma_answers()
+    until(lambda: any(p.name == "chroma" and p.state == "restarting" for p in control.status(stack.home).processes))
+    assert any("not a database" in line for line in logfiles.tail(stack.home.log("chroma")))
+
+
 def test_what_a_killed_supervisor_left_is_ended_by_the_next(stack: Stack) -> None:
     stack.up()
     left = stack.pids()
@@ -118,7 +149,7 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next(stack: Stack) -> Non
     until(lambda: not homes.is_held(stack.home))
     assert all(psutil.pid_exists(pid) for pid in left.values())
     stack.up()
-    assert set(stack.pids()) == {"postgres", "redis", "sleeper"}
+    assert set(stack.pids()) == {"postgres", "redis", "chroma", "sleeper"}
     assert not set(stack.pids().values()) & set(left.values())
     assert not any(_alive(pid) for pid in left.values())
 

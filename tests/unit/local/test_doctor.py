@@ -37,6 +37,13 @@ def test_a_service_that_does_not_answer_fails_in_one_line(environment: pytest.Mo
         assert "secret" not in checks[name].detail
 
 
+def test_a_chroma_that_does_not_answer_is_a_warning(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("VECTOR_DB_URL", "http://127.0.0.1:1")
+    (check,) = (check for check in doctor.examine(settings()) if check.name == "chroma")
+    assert check.state == "warn"
+    assert "no answer (ConnectError)" in check.detail
+
+
 def test_too_little_space_fails(environment: pytest.MonkeyPatch) -> None:
     environment.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     assert states(environment)["disk"] == "fail"

@@ -13,13 +13,15 @@ from app.local.record import RUN_VARIABLE
 
 DATABASE_URL = "postgresql://me:secret@db.example/tasks"
 REDIS_URL = "redis://:secret@redis.example:6379/0"
+VECTOR_DB_URL = "http://chroma.example:8000"
 
 
 @pytest.fixture
 def elsewhere(environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Settings with both services somewhere else."""
+    """Settings with all services somewhere else."""
     environment.setenv("DATABASE_URL", DATABASE_URL)
     environment.setenv("REDIS_URL", REDIS_URL)
+    environment.setenv("VECTOR_DB_URL", "chroma.example")
     environment.setenv("CLAWQ_API_PORT", "0")
     return environment
 
@@ -35,6 +37,7 @@ def test_a_configured_url_stands_in_for_an_engine(elsewhere: pytest.MonkeyPatch,
     assert made.servers == ()
     assert made.database_url == DATABASE_URL.replace("://", "+psycopg2://", 1)
     assert made.env["REDIS_URL"] == REDIS_URL
+    assert made.env["VECTOR_DB_URL"] == VECTOR_DB_URL
 
 
 def test_processes_get_a_whole_environment(elsewhere: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -55,7 +58,7 @@ def test_processes_get_a_whole_environment(elsewhere: pytest.MonkeyPatch, tmp_pa
 
 
 def test_what_is_typed_by_hand_gets_no_more_than_it_needs(elsewhere: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert set(plan(tmp_path).exported) == {"DATABASE_URL", "REDIS_URL", "CLAWQ_API_PORT"}
+    assert set(plan(tmp_path).exported) == {"DATABASE_URL", "REDIS_URL", "VECTOR_DB_URL", "CLAWQ_API_PORT"}
 
 
 def test_a_picked_port_is_remembered(elsewhere: pytest.MonkeyPatch, tmp_path: Path) -> None:
