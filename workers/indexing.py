@@ -20,7 +20,7 @@ from app.celery import celery_app
 from app.db import statements
 from app.embeddings.base import Embedder, EmbedderAway, Unembeddable
 from app.embeddings.choose import embedder
-from app.errors import ClawqError
+from app.errors import ClawqError, SettingsError
 from app.memory import generations, index, outbox
 from app.memory.index import IndexAway, IndexLost, IndexRefused
 from app.memory.outbox import Entry
@@ -59,7 +59,10 @@ _INDEXED = text(
     FROM unnest(CAST(:ids AS text[]), CAST(:versions AS int[])) AS n (id, version) WHERE m.id = n.id
     """
 )
+#: Seconds before the same is said again.
+_SAY_AGAIN_S = 60.0
 _turn = threading.Lock()
+_said: dict[str, float] = {}
 
 
 @celery_app.task(name=INDEX)
@@ -77,10 +80,18 @@ def bring_up_to_date() -> None:
                 publisher.ring_indexer()
                 return
         _finish()
-    except IndexAway as exc:
-        log.warning("%s The clock asks again.", exc.detail)
+    except (IndexAway, SettingsError) as exc:
+        # The clock asks again, every second.
+        _complain(exc.detail)
     finally:
         _turn.release()
+
+
+def _complain(sentence: str) -> None:
+    if time.monotonic() - _said.get(sentence, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
+        _said.clear()
+        _said[sentence] = time.monotonic()
+        log.warning("%s", sentence)
 
 
 def _prepare(with_what: Embedder) -> None:
@@ -90,6 +101,11 @@ def _prepare(with_what: Embedder) -> None:
         if not found:
             generations.start(db, with_what, status="active")
             found = generations.serving(db)
+    if all(one.embedder != with_what.name for one in found):
+        _complain(
+            f"The embedder is {with_what.name}, and the index was made with {found[0].embedder}: searches go by words"
+            " alone, and nothing is indexed, until `clawq memory rebuild`."
+        )
     for one in found:
         collection_id = index.create(one.collection)
         if collection_id == one.collection_id:

@@ -1,8 +1,10 @@
 """stub"""
 
 from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Protocol
+
 from app.errors import ClawqError
 
 

@@ -2,6 +2,7 @@
 
 import zlib
 from functools import cache
+
 import numpy as np
 
 

@@ -19,12 +19,15 @@ WIDTH = 1536
 #: `array_send` of a real[] without NULLs: a header, then for each number its size and itself, big-endian.
 _HEADER_BYTES = 20
 _NUMBER = np.dtype([("size", ">i4"), ("value", ">f4")])
+#: A real has seven digits, and no number of a vector of unit length exceeds one.
+_DECIMALS = 7
 _MOST_KEPT = 1024
 
 
 def to_text(vector: Vectors) -> str:
     """A vector as Postgres reads a real[]."""
-    return "{" + json.dumps([round(x, 7) for x in vector.tolist()] + [0] * (WIDTH - len(vector)))[1:-1] + "}"
+    numbers = vector.astype(np.float64).round(_DECIMALS).tolist()
+    return "{" + json.dumps(numbers + [0] * (WIDTH - len(numbers)))[1:-1] + "}"
 
 
 def from_bytes(sent: bytes | memoryview, dimensions: int) -> Vectors:

@@ -97,7 +97,7 @@ def test_what_is_forgotten_is_gone_with_its_history_its_uses_and_its_merged_ones
     assert sorted(do(forget, OWNER, [kept])) == sorted([kept, merged])
     for table in ("memory", "memory_versions", "memory_uses"):
         column = "id" if table == "memory" else "memory_id"
-        left = sql(f"SELECT {column} AS id FROM {table} WHERE {column} = ANY(:ids)", ids=[kept, merged])  # noqa: S608
+        left = sql(f"SELECT {column} AS id FROM {table} WHERE {column} = ANY(:ids)", ids=[kept, merged])
         assert left == [], table
     catch_up()
     assert check().expected == 1

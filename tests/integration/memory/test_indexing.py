@@ -15,7 +15,8 @@ from app.memory import dense, generations, index, outbox
 from app.memory.forget import forget
 from app.memory.update import update
 from app.settings import settings
-from tests.integration.memory.hands import catch_up, check, do, keep, look, outbox as entries, row, texts
+from tests.integration.memory.hands import catch_up, check, do, keep, look, row, texts
+from tests.integration.memory.hands import outbox as entries
 from tests.support import OWNER, envelopes, sql
 from workers import indexing
 

@@ -17,6 +17,7 @@ from tests.support import (
     FAILED,
     HANDED_BACK,
     SUCCEEDED,
+    OWNER,
     Claim,
     a_task,
     employ,
@@ -48,7 +49,7 @@ def test_a_claim_sets_the_lease_and_opens_an_attempt() -> None:
     task_id = put("queued", payload={"n": 1}, max_attempts=4)
     (ours,) = take(task_id, worker="w@h")
     task = row(task_id)
-    assert ours == Claim(task_id, 1, "o", "echo", {"n": 1}, 0, 0, 4, None)
+    assert ours == Claim(task_id, 1, OWNER, "echo", {"n": 1}, 0, 0, 4, None)
     assert (task.status, task.attempt, task.lease_owner, task.next_dispatch_at) == ("running", 1, "w@h", None)
     assert scalar("SELECT lease_until - started_at = :s * interval '1 second' FROM tasks", s=settings().lease_s), (
         "the lease counts from Postgres' own time"

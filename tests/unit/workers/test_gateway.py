@@ -28,7 +28,7 @@ class Bench:
             self.log.append(f"waits {seconds * 1000:.0f} ms")
             self.now += seconds
 
-    def answer(self) -> None:
+    def answer(self, _queue: str) -> None:
         self.log.append("answers")
 
     @contextmanager
