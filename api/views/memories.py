@@ -83,7 +83,7 @@ def forget_memories(db: Session, caller: Caller, body: ForgetPayload) -> Reply:
     """
     if body.ids is not None:
         return Reply(ForgottenOut(forgotten=len(forget.forget(db, caller.owner, body.ids)), more=False))
-    gone = forget.forget_all(db, body.to_wanted(caller.owner))
+    gone = forget.forget_all(db, body.to_wanted(caller.owner), forget.BATCH)
     return Reply(ForgottenOut(forgotten=len(gone), more=len(gone) >= forget.BATCH))
 
 

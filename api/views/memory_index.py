@@ -59,7 +59,7 @@ def verify_index(body: VerifyIn) -> Reply:
         with statements() as db:
             return Reply(VerifiedOut.model_validate(verify(db, serving, keys, repair=body.repair)))
     except index.IndexLost:
-        raise Conflict("Chroma has lost the index; a memory worker makes it anew. Look again in a moment.") from None
+        raise Conflict("Chroma has lost the index; it is being made anew. Look again in a moment.") from None
 
 
 def _active(db: Db) -> Any:

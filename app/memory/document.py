@@ -74,11 +74,15 @@ class MemoryDocument(_State, Scope):
     @classmethod
     def of(cls, row: Any) -> MemoryDocument:
         """The document of a row of the table, whatever is in it."""
-        history = [MemoryVersionDocument.model_construct(**_timed(version)) for version in row.history]
-        return cls.model_construct(**row._asdict() | {"history": history})
+        history = [MemoryVersionDocument.model_construct(**_typed(_timed(version))) for version in row.history]
+        return cls.model_construct(**_typed(row._asdict()) | {"history": history})
 
 
 def _timed(version: dict[str, Any]) -> dict[str, Any]:
     """A version with its times, which JSON has as text."""
     times = {name: version[name] for name in ("expires_at", "updated_at", "replaced_at")}
     return version | {name: text and datetime.fromisoformat(text) for name, text in times.items()}
+
+
+def _typed(state: dict[str, Any]) -> dict[str, Any]:
+    return state | {"memory_type": MemoryType(state["memory_type"]), "status": MemoryStatus(state["status"])}

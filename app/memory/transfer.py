@@ -183,19 +183,17 @@ def _write(db: Db, owner: str, documents: Mapping[int, MemoryDocument]) -> dict[
     """Write those that can be written now; the answer leaves out those that the writes of others came before."""
     places = _places(db, owner, [document.id for document in documents.values() if document.id])
     found = {n: Restored(places.here[d.id], "duplicate_of") for n, d in documents.items() if d.id in places.here}
-    ids = {n: places.for_new(document.id) for n, document in documents.items() if n not in found}
-    rows = {"owner": owner, "rows": json.dumps([_row(documents[n], memory_id) for n, memory_id in ids.items()])}
+    new: dict[str, int] = {}
+    for n, document in documents.items():
+        if n not in found:
+            # One that comes twice in a request is written as it comes first, and then it is here.
+            new.setdefault(places.for_new(document.id), n)
+    rows = {"owner": owner, "rows": json.dumps([_row(documents[n], memory_id) for memory_id, n in new.items()])}
     same = db.execute(_SAME_TEXT, rows).all()
     forget(db, owner, [row.id for row in same if row.expired])
-    repeats = {row.asked: row.id for row in same if not row.expired}
+    found |= {new[row.asked]: Restored(row.id, "duplicate_of") for row in same if not row.expired}
     created = set(db.execute(_INSERT, rows).scalars())
-    for n, memory_id in ids.items():
-        if memory_id in created:
-            # One that comes twice in a request is written once.
-            created.remove(memory_id)
-            found[n] = Restored(memory_id, "created")
-        elif memory_id in repeats:
-            found[n] = Restored(repeats[memory_id], "duplicate_of")
+    found |= {n: Restored(memory_id, "created") for memory_id, n in new.items() if memory_id in created}
     return found
 
 
