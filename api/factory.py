@@ -10,7 +10,7 @@ from werkzeug.routing import PathConverter
 from api import access, openapi, problems
 from api.endpoints import Endpoint
 from api.requests import handle
-from api.views import agents, artifacts, documents, keys, operations, task, tasks, workflows
+from api.views import agents, artifacts, documents, keys, memories, memory_index, operations, task, tasks, workflows
 from app import logs
 
 #: The largest body: a batch of a thousand tasks, or one task with all the files a program may be given.
@@ -21,6 +21,8 @@ _SECTIONS = (
     task.section,
     artifacts.section,
     workflows.section,
+    memories.section,
+    memory_index.section,
     agents.section,
     keys.section,
     operations.section,

@@ -56,7 +56,7 @@ _TITLES = {
     "timeout": "The request did not arrive in time",
     "too_large": "The request is too large",
     "unauthorized": "This needs a valid API key",
-    "unavailable": "Postgres does not answer at the moment",
+    "unavailable": "What this needs does not answer at the moment",
     "unsupported_media_type": "The body is not of a media type that is taken here",
 }
 
@@ -124,6 +124,9 @@ def _short(part: str | int) -> str | int:
 
 
 def _refused(exc: ClawqError) -> Response:
+    if exc.http_status == 503:
+        log.error("%s", exc.detail)
+        return problem(503, exc.code, exc.detail, (), {"Retry-After": str(_RETRY_AFTER_S)})
     if exc.http_status >= 500:
         return _unexpected(exc)
     headers = {}

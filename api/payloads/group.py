@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from api.payloads.common import In, Name, Out, Page, PageQuery, Stamp, Words
+from api.payloads.common import In, Name, Out, Page, PageQuery, Words
+from app.moments import Stamp
 from app.programs import ImageName, Language, RuntimeName
 from app.queues import Queue
 from app.tasks.types import TASK_TYPES

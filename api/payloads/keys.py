@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from api.payloads.common import In, Moment, Name, Out, Page, Stamp
+from api.payloads.common import In, Name, Out, Page
+from app.moments import Moment, Stamp
 
 Scope = Literal["read", "submit", "admin"]
 

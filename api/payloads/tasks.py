@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from api.payloads.common import Id, In, LabelledQuery, Labels, Moment, Out, Page, Query, Stamp, Words
+from api.payloads.common import Id, In, LabelledQuery, Labels, Out, Page, Query, Words
+from app.moments import Moment, Stamp
 from app.queues import Queue
 from app.tasks.check import NewTask
 from app.tasks.types import TASK_TYPES
 from schema.tasks import EventKind, Priority, TaskStatus
 
+_TYPES = TASK_TYPES.values()
 _MAX_DELAY_S = 30 * 24 * 3600
 
 
@@ -32,7 +34,7 @@ class WorkIn(In):
         description=f"One of {', '.join(sorted(TASK_TYPES))}."
     )
     payload: dict[str, Any] = Field(
-        description="What the task type needs: EchoPayload (`echo`), ContainerPayload (`container`), else CodePayload."
+        description=f"What the task type needs: {', '.join(f'{t.payload.__name__} (`{t.name}`)' for t in _TYPES)}."
     )
     description: Words = Field("", description="For people; searched by `q`.")
     priority: Priority = Field(Priority.NORMAL, description="Who is admitted first.")

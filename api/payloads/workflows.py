@@ -7,9 +7,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 
-from api.payloads.common import Id, In, LabelledQuery, Labels, Moment, Name, Out, Page, Stamp, Words
+from api.payloads.common import Id, In, LabelledQuery, Labels, Name, Out, Page, Words
 from api.payloads.tasks import WorkIn
 from app.errors import Invalid, Problem
+from app.moments import Moment, Stamp
 from app.workflows.asked import NewStep, NewWorkflow
 from app.workflows.find import Standing
 from app.workflows.graph import MAX_ITEMS, MAX_TASKS

@@ -30,7 +30,7 @@ def submit(
     ] = None,
     code: Annotated[str | None, typer.Option("-c", "--code", help="A program as text.")] = None,
     task_type: Annotated[
-        str | None, typer.Option("--type", help="python, shell, javascript, container or echo.")
+        str | None, typer.Option("--type", help="python, shell, javascript, container, memory.store … or echo.")
     ] = None,
     payload: Annotated[str | None, typer.Option(help="The whole payload, as JSON.")] = None,
     stdin: Annotated[Path | None, typer.Option(help="A file that the program reads as its input; - for ours.")] = None,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import Invalid, Problem
 from app.memory.filters import compile_filter
+from app.memory.wanted import Wanted
 from app.moments import Moment
 from schema.memories import MemoryType
+
+if TYPE_CHECKING:
+    from app.memory.store import NewMemory
 
 #: Characters of a text; its vector says little of a longer one.
 MAX_CONTENT = 50_000
@@ -58,13 +63,20 @@ class NewMemoryIn(Scope):
         default_factory=list, description="Ids of active memories in whose place it stands; they are kept, linked."
     )
 
+    def to_new_memory(self) -> NewMemory:
+        """The same in store's words."""
+        # Whoever knows task types knows this module, and need not know embedders.
+        from app.memory.store import NewMemory
+
+        return NewMemory(**{name: getattr(self, name) for name in NewMemoryIn.model_fields})
+
 
 class StorePayload(NewMemoryIn):
     """A text to be remembered, and what to do about others that say nearly the same."""
 
     on_near_duplicate: Policy = Field(
         "report",
-        description="Memories of its scope that say nearly the same: tell them, merge into the nearest, or not.",
+        description="Others of its scope that say nearly the same: tell them, merge into the nearest, or neither.",
     )
 
 
@@ -75,6 +87,10 @@ class Sought(Scope):
     filter: dict[str, Any] | None = Field(
         None, description='A condition on the metadata: `{"lang": "en", "n": {"$gte": 3}}`.'
     )
+
+    def to_wanted(self, owner: str) -> Wanted:
+        """The same of an owner's memories, in words of wanted.py."""
+        return Wanted(owner=owner, **{name: getattr(self, name) for name in Sought.model_fields})
 
     def problems(self) -> list[Problem]:
         """What is wrong with the filter, `loc` starting at it."""
@@ -95,6 +111,10 @@ class SearchPayload(Sought):
     created_before: Moment | None = None
     explain: bool = Field(False, description="Tell the parts of each score.")
     mode: Literal["hybrid", "vector", "keyword"] = Field("hybrid", description="`vector` or `keyword`: one part alone.")
+
+    def to_wanted(self, owner: str) -> Wanted:
+        """See `Sought.to_wanted`."""
+        return replace(super().to_wanted(owner), created_after=self.created_after, created_before=self.created_before)
 
 
 class ForgetPayload(Sought):
@@ -118,6 +138,10 @@ class ForgetPayload(Sought):
         if sum((self.ids is not None, any(scope), self.all)) != 1:
             raise ValueError("give ids, or a scope that is not empty, or all as true")
         return self
+
+    def to_wanted(self, owner: str) -> Wanted:
+        """See `Sought.to_wanted`. Whatever is kept counts, not only what is found."""
+        return replace(super().to_wanted(owner), created_before=self.created_before, status=None, expired=True)
 
 
 class ConsolidatePayload(Sought):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from pydantic import BaseModel, JsonValue, RootModel, ValidationError, model_validator
 
 from app.errors import Invalid, Problem
+from app.memory.payloads import ConsolidatePayload, ForgetPayload, SearchPayload, Sought, StorePayload
 from app.queues import Queue
 from app.tasks.code import CodePayload, ContainerPayload, ProgramPayload
 
@@ -15,6 +17,8 @@ from app.tasks.code import CodePayload, ContainerPayload, ProgramPayload
 MAX_ECHO_BYTES = 2**20
 #: Ids in one envelope of inline tasks: half of what is admitted at once, so that two slots share it.
 INLINE_BATCH = 250
+#: The same of memory: each is a search or a write, one after the other in its slot.
+MEMORY_BATCH = 16
 
 
 class EchoPayload(RootModel[dict[str, JsonValue]]):
@@ -51,6 +55,10 @@ TASK_TYPES = {
         TaskType("shell", CodePayload, Queue.EXECUTION, inline=False),
         TaskType("javascript", CodePayload, Queue.EXECUTION, inline=False),
         TaskType("container", ContainerPayload, Queue.EXECUTION, inline=False),
+        TaskType("memory.store", StorePayload, Queue.MEMORY, inline=True, share=MEMORY_BATCH),
+        TaskType("memory.search", SearchPayload, Queue.MEMORY, inline=True, share=MEMORY_BATCH),
+        TaskType("memory.forget", ForgetPayload, Queue.MEMORY, inline=True, share=MEMORY_BATCH),
+        TaskType("memory.consolidate", ConsolidatePayload, Queue.MEMORY, inline=True, share=MEMORY_BATCH),
     )
 }
 
@@ -68,9 +76,13 @@ def check_payload(task_type: str, payload: Any) -> BaseModel:
     try:
         model = known.payload.model_validate(payload)
     except ValidationError as exc:
-        problems = [Problem(("payload", *e["loc"]), e["msg"]) for e in exc.errors(include_url=False)]
-        raise Invalid("The payload does not fit the task type.", problems=problems) from None
+        raise _unfit([Problem(e["loc"], e["msg"]) for e in exc.errors(include_url=False)]) from None
+    if isinstance(model, Sought) and (found := model.problems()):
+        raise _unfit(found)
     if isinstance(model, ProgramPayload) and (refusals := model.refusals()):
-        problems = [Problem(("payload", *p.loc), p.msg) for p in refusals]
-        raise Invalid("The operator's settings do not allow this payload.", problems=problems)
+        raise _unfit(refusals, "The operator's settings do not allow this payload.")
     return model
+
+
+def _unfit(found: Sequence[Problem], why: str = "The payload does not fit the task type.") -> Invalid:
+    return Invalid(why, problems=[Problem(("payload", *p.loc), p.msg) for p in found])

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest
 
-from api.payloads.common import WaitQuery, rfc3339
+from api.payloads.common import WaitQuery
 from api.payloads.group import AgentIn, AgentPatchIn
 from api.payloads.keys import KeyIn
 from api.payloads.tasks import AfterQuery, TaskBatchIn, TaskIn, TaskListQuery
 from api.requests import parse_body, parse_query
 from app.errors import Invalid
+from app.moments import rfc3339
 
 TASK = {"task_type": "echo", "payload": {}}
 AGENT = {"name": "scout", "role": "finder", "goal": "Find it.", "agent_type": "researcher"}
