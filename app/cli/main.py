@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from app.cli import artifacts, demo, keys, render, stack, work, workflow
+from app.cli import artifacts, demo, keys, memory, render, stack, work, workflow
 from app.errors import ClawqError, SettingsError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(demo.app)
 app.add_typer(work.app)
 app.add_typer(artifacts.app)
 app.add_typer(workflow.app, name="workflow")
+app.add_typer(memory.app, name="memory")
 app.add_typer(keys.app, name="keys")
 
 

@@ -11,8 +11,6 @@ from app.memory.payloads import Asked, Content, Id, Importance, Metadata, Scope
 from app.moments import Moment, rfc3339
 from schema.memories import MemoryStatus, MemoryType
 
-#: Versions of one memory in a document.
-MOST_VERSIONS = 1000
 #: What the address of a memory cannot end with, for something else is there.
 _NO_IDS = ("export", "index", ".", "..")
 
@@ -49,9 +47,7 @@ class MemoryDocument(_State, Scope):
     updated_at: _Time | None = None
     uses: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="How often searches answered with it.")
     used_at: _Time | None = Field(None, description="When last.")
-    history: Annotated[list[MemoryVersionDocument], Field(max_length=MOST_VERSIONS)] = Field(
-        default_factory=list, description="Newest first."
-    )
+    history: list[MemoryVersionDocument] = Field(default_factory=list, description="Newest first.")
 
     @field_validator("id")
     @classmethod
