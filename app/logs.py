@@ -31,7 +31,8 @@ def configure() -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings().log_level)
     # The last two log every envelope, arguments and all; workers log their tasks themselves.
-    for chatty in ("kombu", "urllib3", "docker", "alembic", "celery.worker.strategy", "celery.app.trace"):
+    silent = ("kombu", "urllib3", "httpx", "docker", "alembic", "celery.worker.strategy", "celery.app.trace")
+    for chatty in silent:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import text
@@ -24,8 +24,11 @@ from app.errors import ClawqError, SettingsError
 from app.memory import generations, index, outbox
 from app.memory.index import IndexAway, IndexLost, IndexRefused
 from app.memory.outbox import Entry
-from app.memory.vectors import Vectors, from_bytes, to_text
+from app.memory.vectors import from_bytes, to_text
 from app.queues import INDEX, Queue
+
+if TYPE_CHECKING:
+    from app.embeddings.base import Vectors
 
 log = logging.getLogger(__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -13,6 +14,8 @@ from typing import Any
 
 from app import agents, metrics, publisher
 from app.db import statements
+from app.embeddings import choose as choose_embedder
+from app.embeddings.base import EmbedderAway
 from app.errors import SettingsError
 from app.health import HealthServer
 from app.queues import Queue
@@ -21,6 +24,8 @@ from workers.heart import Heart
 from workers.reaping import Reaping
 from workers.sandbox.choose import choose
 from workers.sandbox.spec import Sandbox
+
+log = logging.getLogger(__name__)
 
 _PORTS = {Queue.GATEWAY: 8000, Queue.COORDINATOR: 8001, Queue.EXECUTION: 8002, Queue.MEMORY: 8003}
 #: Seconds without a sign from Celery's consumer loop after which the process is taken for stuck.
@@ -73,10 +78,17 @@ class Node:
         return choose(settings(), worker=self.name, instance=self.instance)
 
     def start(self) -> None:
-        """Register and begin to beat. Raises sqlalchemy.exc.SQLAlchemyError if Postgres is not reachable."""
+        """Register and begin to beat.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: Postgres is not reachable.
+            SettingsError: a memory worker cannot make vectors as the settings want them.
+        """
         if self.role == Queue.EXECUTION:
             # Chosen before the first task comes: looking for an engine takes a moment.
             metrics.SANDBOXES_WAITING.set_function(self.sandbox.waiting)
+        if self.role == Queue.MEMORY:
+            _check_embedder()
         self.heart.start()
         if self.role == Queue.EXECUTION:
             # Not before this process is known to live: other workers reap what has no owner.
@@ -131,6 +143,14 @@ class Node:
             "postgres": self.heart.healthy,
         }
         return all(checks.values()), {"worker": self.name, **checks}
+
+
+def _check_embedder() -> None:
+    try:
+        choose_embedder.check(choose_embedder.embedder())
+    except EmbedderAway as exc:
+        # What is stored meanwhile waits in the outbox.
+        log.warning("%s", exc.detail)
 
 
 _current: list[Node] = []

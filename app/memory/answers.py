@@ -54,7 +54,7 @@ class StoredOut(Answer):
 
     id: str
     result: Literal["created", "duplicate_of", "updated"] = Field(
-        description="`duplicate_of`: the scope had this text. `updated`: merged into a memory that said nearly the same."
+        description="`duplicate_of`: the scope had this text. `updated`: one that said nearly the same has it now."
     )
     duplicate_of: str | None = Field(description="The memory that has this text already.")
     near_duplicates: list[LikenessOut] | None = Field(

@@ -24,7 +24,7 @@ _HNSW: Any = {"space": "cosine", "max_neighbors": 48, "ef_construction": 400, "e
 
 
 class BoundedApi(FastAPI):
-    """What `chromadb.HttpClient` wraps, which has no time-outs, and asks proxies of the environment for a server of ours."""
+    """What `chromadb.HttpClient` wraps, with time-outs, and without the proxies that the environment may name."""
 
     def __init__(self, system: System) -> None:
         super().__init__(system)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import text
@@ -17,8 +17,11 @@ from app.db import Db
 from app.embeddings.base import Embedder, EmbedderAway, Unembeddable
 from app.memory import index
 from app.memory.index import IndexAway, IndexLost, IndexRefused, Near
-from app.memory.vectors import Kept, Vectors, from_bytes
+from app.memory.vectors import Kept, from_bytes
 from app.memory.wanted import Wanted
+
+if TYPE_CHECKING:
+    from app.embeddings.base import Vectors
 
 #: Candidates that the index is asked for.
 POOL = 100

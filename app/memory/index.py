@@ -11,18 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.breaker import CircuitBreaker
 from app.errors import ClawqError, SettingsError
 from app.settings import settings
 
 if TYPE_CHECKING:
+    from app.embeddings.base import Vectors
     from app.memory.chroma import Collection
 
 Answer = TypeVar("Answer")
-Vectors = NDArray[np.float32]
 
 #: Chroma refuses more at once.
 MOST_AT_ONCE = 5000

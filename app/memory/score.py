@@ -26,8 +26,8 @@ _FADING = {
     MemoryType.SEMANTIC: (365 * _DAY_S, 0.8),
     MemoryType.PROCEDURAL: (365 * _DAY_S, 0.8),
 }
-#: What uses add at most, and how many bring all of it.
-_MOST_FOR_USES = 0.2
+#: What uses add at most, and how many bring all of it. Little, for what is found is used, and would be found for that.
+_MOST_FOR_USES = 0.05
 _USES = 31
 
 

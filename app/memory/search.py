@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import text
 
@@ -16,8 +16,10 @@ from app.memory import dense, keywords
 from app.memory.dense import Dense
 from app.memory.find import get_many
 from app.memory.score import Score, score
-from app.memory.vectors import Vectors
 from app.memory.wanted import Wanted
+
+if TYPE_CHECKING:
+    from app.embeddings.base import Vectors
 
 Mode = Literal["hybrid", "vector", "keyword"]
 

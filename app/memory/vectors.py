@@ -6,16 +6,15 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.embeddings.base import Embedder
+from app.embeddings.base import MOST_DIMENSIONS, Embedder
 
-Vectors = NDArray[np.float32]
+if TYPE_CHECKING:
+    from app.embeddings.base import Vectors
 
-#: Numbers in the column, as the deployment design has it.
-WIDTH = 1536
 #: `array_send` of a real[] without NULLs: a header, then for each number its size and itself, big-endian.
 _HEADER_BYTES = 20
 _NUMBER = np.dtype([("size", ">i4"), ("value", ">f4")])
@@ -27,7 +26,7 @@ _MOST_KEPT = 1024
 def to_text(vector: Vectors) -> str:
     """A vector as Postgres reads a real[]."""
     numbers = vector.astype(np.float64).round(_DECIMALS).tolist()
-    return "{" + json.dumps(numbers + [0] * (WIDTH - len(numbers)))[1:-1] + "}"
+    return "{" + json.dumps(numbers + [0] * (MOST_DIMENSIONS - len(numbers)))[1:-1] + "}"
 
 
 def from_bytes(sent: bytes | memoryview, dimensions: int) -> Vectors:

@@ -16,8 +16,8 @@ from schema.tasks import EventKind
 from tests.support import (
     FAILED,
     HANDED_BACK,
-    SUCCEEDED,
     OWNER,
+    SUCCEEDED,
     Claim,
     a_task,
     employ,
