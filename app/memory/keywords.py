@@ -128,7 +128,8 @@ def _documents(
     db: Db, condition: str, params: Mapping[str, Any], lexemes: Sequence[str], queries: Sequence[str], expected: int
 ) -> list[float]:
     """How many memories hold each word: what is common is estimated, the rest counted."""
-    common = _common.read(db)
+    # They are not few; so if few are expected, ANALYZE knows nothing of them.
+    common = _common.read(db) if expected >= _FEW else {}
     found = [common.get(lexeme, 0.0) * expected for lexeme in lexemes]
     unknown = [n for n, documents in enumerate(found) if not documents]
     if not unknown:
