@@ -89,7 +89,7 @@ class Onnx:
         feed = {name: given[name].astype(kind) for name, kind in self._inputs.items()}
         try:
             made = self._session.run([self._output], feed)[0]
-        except Exception as exc:  # noqa: BLE001 - onnxruntime's errors have no class in common
+        except Exception as exc:  # onnxruntime's errors have no class in common
             raise Unembeddable(f"The model fails: {type(exc).__name__}.") from exc
         return _pooled(np.asarray(made, dtype=np.float32), mask)
 
@@ -99,7 +99,7 @@ class Onnx:
             made = [self._run([self._tokenizer.encode(text).ids]) for text in ("clawq", "clawq " * _MOST_TOKENS)]
         except Unembeddable as exc:
             raise SettingsError(f"{model} cannot embed {_MOST_TOKENS} tokens of its {TOKENIZER}: {exc.detail}") from exc
-        dimensions = made[0].shape[1]
+        dimensions = int(made[0].shape[1])
         if dimensions > MOST_DIMENSIONS:
             raise SettingsError(
                 f"{model} makes {dimensions} numbers of a text; memories hold {MOST_DIMENSIONS} at most."
@@ -142,7 +142,7 @@ def _checked(model: Path, checksum: Path) -> str:
 def _sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return str(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as exc:
         raise SettingsError(f"{path} cannot be read: {exc.strerror}.") from None
 
@@ -185,7 +185,7 @@ def _session(path: Path) -> Any:
 
 def _inputs(session: Any, path: Path) -> dict[str, str]:
     """The names of the model's inputs, with their types as numpy names them."""
-    inputs = {given.name: given.type for given in session.get_inputs()}
+    inputs: dict[str, str] = {given.name: given.type for given in session.get_inputs()}
     if not _REQUIRED <= inputs.keys() <= _REQUIRED | _OPTIONAL or not set(inputs.values()) <= _TYPES.keys():
         raise SettingsError(
             f"{path} is no model of sentences: it takes {_listed(inputs)}, not input_ids and attention_mask "
@@ -196,7 +196,7 @@ def _inputs(session: Any, path: Path) -> dict[str, str]:
 
 def _output(session: Any, path: Path) -> str:
     """The name of the output that is read."""
-    outputs = {made.name: made.shape for made in session.get_outputs()}
+    outputs: dict[str, Any] = {made.name: made.shape for made in session.get_outputs()}
     fitting = [name for name, shape in outputs.items() if len(shape) in (2, 3)]
     for name in (*_OUTPUTS, *fitting):
         if name in fitting:

@@ -47,7 +47,7 @@ class OpenAI:
         """One row for each text. Nothing is asked about a text without anything in it.
 
         Raises:
-            EmbedderAway: the service does not answer, limits the rate for longer than one may wait, or answers nonsense.
+            EmbedderAway: the service does not answer in time, or answers nonsense.
             EmbedderRefuses: it does not accept the key, the model or the dimensions.
             Unembeddable: it refuses one of the texts.
         """
