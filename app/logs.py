@@ -30,9 +30,8 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings().log_level)
-    # The last two log every envelope, arguments and all; workers log their tasks themselves.
-    silent = ("kombu", "urllib3", "httpx", "docker", "alembic", "celery.worker.strategy", "celery.app.trace")
-    for chatty in silent:
+    # httpx logs every URL, the last two every envelope, arguments and all; workers log their tasks themselves.
+    for chatty in ("kombu", "urllib3", "httpx", "docker", "alembic", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -32,15 +32,14 @@ _MOST_KEPT = 16_384
 #: Longer ones are cut in pieces.
 _PIECE = re.compile(r"\S{1,40}")
 #: They say little about what a text is about.
-_FUNCTION_WORDS = frozenset(
-    (
-        "a about after all also am an and any are as at be because been before being but by can could did do does "
-        "doing for from had has have having he her here hers him his how i if in into is it its just me might more "
-        "most must my no nor not of off on once one only or other our out over own s same she should so some such "
-        "t than that the their them then there these they this those to too up us very was we were what when where "
-        "which while who whom why will with would you your "
-    ).split()
-)
+_LITTLE = """
+a about after all also am an and any are as at be because been before being but by can could did do does doing for
+from had has have having he her here hers him his how i if in into is it its just me might more most must my no nor
+not of off on once one only or other our out over own s same she should so some such t than that the their them then
+there these they this those to too up us very was we were what when where which while who whom why will with would
+you your
+"""
+_FUNCTION_WORDS = frozenset(_LITTLE.split())
 _FUNCTION_WEIGHT = 0.2
 
 
