@@ -27,8 +27,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what was done as JSO
 _MOST, _MOST_BYTES = 1000, MAX_BODY_BYTES // 4
 #: What a request holds besides its documents.
 _FRAME_BYTES = 100
-#: Documents, of at most 300 KiB each without their history, that are linked in one request.
-_LINKS = 50
 
 
 @app.command("export")
@@ -112,15 +110,16 @@ class _Import:
         self._later.seek(0)
         self.unlinked = 0
         batch: list[tuple[int, Json]] = []
+        size = 0
         for line in self._later:
+            if batch and (len(batch) == _MOST or size + len(line) > _MOST_BYTES):
+                self._link(batch)
+                batch, size = [], 0
             number, document = json.loads(line)
             target = document["replaced_by"]
             batch.append((number, document | {"replaced_by": self._new_ids.get(target, target)}))
-            if len(batch) == _LINKS:
-                self._link(batch)
-                batch = []
-        if batch:
-            self._link(batch)
+            size += len(line)
+        self._link(batch)
 
     def _link(self, batch: list[tuple[int, Json]]) -> None:
         self.unlinked += sum(item["unlinked"] for item in self._post(batch))

@@ -38,16 +38,9 @@ class MemoryVersionDocument(_State):
     replaced_at: _Time = Field(description="When it ended.")
 
 
-class MemoryDocument(_State, Scope):
-    """A memory, whole: with its links, its history and its uses. Type and content are enough to import one."""
-
+class _Named(Asked):
+    # Of all bases the last one's fields come first.
     id: Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9_.:@-]+$")] | None = None
-    version: _Number = 1
-    created_at: _Time | None = None
-    updated_at: _Time | None = None
-    uses: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="How often searches answered with it.")
-    used_at: _Time | None = Field(None, description="When last.")
-    history: list[MemoryVersionDocument] = Field(default_factory=list, description="Newest first.")
 
     @field_validator("id")
     @classmethod
@@ -55,6 +48,17 @@ class MemoryDocument(_State, Scope):
         if given in _NO_IDS:
             raise ValueError(f"cannot be {given!r}")
         return given
+
+
+class MemoryDocument(_State, Scope, _Named):
+    """A memory, whole: with its links, its history and its uses. Type and content are enough to import one."""
+
+    version: _Number = 1
+    created_at: _Time | None = None
+    updated_at: _Time | None = None
+    uses: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="How often searches answered with it.")
+    used_at: _Time | None = Field(None, description="When last.")
+    history: list[MemoryVersionDocument] = Field(default_factory=list, description="Newest first.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -14,7 +14,8 @@ from app.errors import SettingsError
 from app.memory import generations, index
 from app.settings import settings
 from tests.integration.api.conftest import Caller
-from tests.integration.api.test_api_memories import store
+from tests.integration.api.test_api_memories import TEA, store
+from tests.integration.memory.hands import catch_up
 
 NOTHING = {"pending": 0, "failed": 0, "lag_s": 0.0, "failures": [], "active": None, "building": None}
 
@@ -122,3 +123,37 @@ def test_an_embedder_that_cannot_be_used_hides_nothing_else(
     monkeypatch.setattr("api.views.memory_index.embedder", unusable)
     told = ada.get("/memories/index")
     assert (told["configured"], told["active"]["id"]) == (None, active)
+
+
+@pytest.mark.usefixtures("memory")
+def test_what_is_written_imported_and_forgotten_over_http_is_what_the_index_holds(ada: Caller, admin: Caller) -> None:
+    catch_up()
+    kept = store(ada, user_id="u")["id"]
+    gone = store(ada, content="The engine needs coal.")["id"]
+    ada.post("/memories/import", {"memories": [TEA | {"id": "x", "content": "Rain in Spain.", "version": 4}]}, 201)
+    catch_up()
+    assert ada.call("DELETE", f"/memories/{gone}").status_code == 204
+    ada.call("PATCH", f"/memories/{kept}", {"content": "Grace drinks black tea."})
+    catch_up()
+    told = admin.post("/memories/index/verify", {}, 200)
+    assert (told["differences"], told["expected"], told["pending"]) == (0, 2, 0)
+    assert ada.get("/memories/x")["indexed"]
+    found = ada.post("/memories/search", {"query": "rain in spain", "mode": "vector"}, 200)
+    assert (found["items"][0]["id"], found["degraded"]) == ("x", False)
+    # What was there before the import has a key of its own, whatever becomes of it.
+    ada.post("/memories/forget", {"ids": ["x"]}, 200)
+    ada.post("/memories/import", {"memories": [TEA | {"id": "x", "content": "Rain in Spain.", "version": 4}]}, 201)
+    catch_up()
+    assert admin.post("/memories/index/verify", {}, 200)["differences"] == 0
+    assert ada.get("/memories/x")["indexed"]
+
+
+@pytest.mark.usefixtures("memory")
+def test_a_new_index_takes_the_old_one_s_place_once_it_holds_all(ada: Caller, admin: Caller) -> None:
+    catch_up()
+    store(ada)
+    new = admin.post("/memories/index/rebuild")["building"]["id"]
+    catch_up()
+    told = ada.get("/memories/index")
+    assert (told["active"]["id"], told["building"], told["pending"]) == (new, None, 0)
+    assert admin.post("/memories/index/verify", {}, 200)["differences"] == 0

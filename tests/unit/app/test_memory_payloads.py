@@ -55,8 +55,9 @@ def test_everything_that_can_be_said_of_a_text_arrives() -> None:
         ("content", 3), ("content", None), ("metadata", []), ("metadata", {"x": "x" * MAX_METADATA_BYTES}),
         ("importance", -0.1), ("importance", 1.1), ("importance", float("nan")), ("expires_at", 1_900_000_000),
         ("expires_at", "2030-01-01"), ("expires_at", "2030-01-01T00:00:00"), ("agent_id", ""),
-        ("session_id", "x" * 256), ("user_id", 7), ("supersedes", "m"), ("supersedes", ["m"] * 101), ("supersedes", [""]),
-        ("on_near_duplicate", "refuse"), ("id", "x"), ("owner", "x"), ("status", "active"), ("version", 1),
+        ("session_id", "x" * 256), ("user_id", 7), ("supersedes", "m"), ("supersedes", [""]),
+        ("supersedes", ["m"] * 101), ("on_near_duplicate", "refuse"), ("id", "x"), ("owner", "x"),
+        ("status", "active"), ("version", 1),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip
