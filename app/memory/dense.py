@@ -19,6 +19,7 @@ from app.memory import index
 from app.memory.index import IndexAway, IndexLost, IndexRefused, Near
 from app.memory.vectors import Kept, from_bytes
 from app.memory.wanted import Wanted
+from app.prepared import prepared
 
 if TYPE_CHECKING:
     from app.embeddings.base import Vectors
@@ -30,7 +31,15 @@ _FEW = 200
 #: What the index can be told in its own words.
 _IN_INDEX = ("memory_type", "agent_id", "session_id", "user_id")
 
-_ACTIVE = text("SELECT id, collection, embedder, dimensions FROM memory_indexes WHERE status = 'active'")
+#: What a score is made of, besides how well a memory fits.
+FACTS = """
+    m.id, m.version, m.memory_type, m.importance, coalesce(u.uses, 0) AS uses,
+    extract(epoch FROM now() - greatest(m.created_at, u.used_at))::float8 AS age_s
+"""
+
+_ACTIVE = prepared(
+    "memory_index", "SELECT id, collection, embedder, dimensions FROM memory_indexes WHERE status = 'active'"
+)
 _kept = Kept()
 
 
@@ -39,6 +48,8 @@ class Dense:
     """Cosines of memories with a query."""
 
     cosines: dict[str, float] = field(default_factory=dict)
+    #: Facts of those that the index named.
+    facts: dict[str, Any] = field(default_factory=dict)
     #: No memory that is wanted and not among `cosines` is nearer than this.
     bound: float = 1.0
     #: Why it may not be the whole truth.
@@ -63,7 +74,7 @@ def look(db: Db, wanted: Wanted, embedder: Embedder, vector: Vectors, enough: in
         return found
     try:
         nearest = index.nearest(serving.collection, vector[None, :], POOL)[0]
-        found.cosines, found.bound = _wanted(db, wanted, nearest), _bound(nearest)
+        _take(db, wanted, nearest, found)
         if len(found.cosines) < enough and len(nearest) == POOL:
             _look_among(db, wanted, serving.collection, embedder, vector, found)
     except (IndexAway, IndexRefused):
@@ -88,19 +99,22 @@ _EMBEDDINGS = text(
 )
 
 
-def _wanted(db: Db, wanted: Wanted, nearest: Sequence[Near]) -> dict[str, float]:
-    """Those that are wanted, at the version that stands."""
+def _take(db: Db, wanted: Wanted, nearest: Sequence[Near], found: Dense) -> None:
+    """Take those that are wanted, at the version that stands."""
     condition, params = wanted.where()
-    rows = db.execute(
-        text(f"SELECT m.id, m.version FROM memory m WHERE m.id = ANY(:ids) AND {condition}"),  # noqa: S608
-        params | {"ids": [near.memory_id for near in nearest]},
+    named = text(
+        f"""
+        SELECT {FACTS} FROM memory m LEFT JOIN memory_uses u ON u.memory_id = m.id
+        WHERE m.id = ANY(:ids) AND {condition}
+        """  # noqa: S608
     )
-    versions = {row.id: row.version for row in rows}
-    return {near.memory_id: near.cosine for near in nearest if versions.get(near.memory_id) == near.version}
-
-
-def _bound(nearest: Sequence[Near]) -> float:
-    return nearest[-1].cosine if len(nearest) >= POOL else -1.0
+    rows = {row.id: row for row in db.execute(named, params | {"ids": [near.memory_id for near in nearest]})}
+    for near in nearest:
+        row = rows.get(near.memory_id)
+        if row is not None and row.version == near.version:
+            found.cosines[row.id] = near.cosine
+            found.facts[row.id] = row
+    found.bound = nearest[-1].cosine if len(nearest) >= POOL else -1.0
 
 
 def _look_among(db: Db, wanted: Wanted, collection: str, embedder: Embedder, vector: Vectors, found: Dense) -> None:
@@ -121,8 +135,7 @@ def _look_among(db: Db, wanted: Wanted, collection: str, embedder: Embedder, vec
         fields = {"owner": wanted.owner} | {name: value for name in _IN_INDEX if (value := getattr(wanted, name))}
         where = {"$and": [{name: value} for name, value in fields.items()]} if len(fields) > 1 else fields
         nearest = index.nearest(collection, vector[None, :], POOL, where=where)[0]
-    found.cosines |= _wanted(db, wanted, nearest)
-    found.bound = _bound(nearest)
+    _take(db, wanted, nearest, found)
 
 
 def _add_unindexed(db: Db, wanted: Wanted, index_id: int, embedder: Embedder, vector: Vectors, found: Dense) -> None:

@@ -11,6 +11,7 @@ from app import cursors
 from app.db import Db
 from app.errors import NotFound
 from app.memory.wanted import Wanted
+from app.prepared import prepared
 
 #: What is shown of a memory, with its uses.
 COLUMNS = """
@@ -20,7 +21,7 @@ COLUMNS = """
 """
 _FROM = "FROM memory m LEFT JOIN memory_uses u ON u.memory_id = m.id"
 _LIVE = "(m.expires_at IS NULL OR m.expires_at > now())"
-_GET = text(f"SELECT {COLUMNS} {_FROM} WHERE m.id = ANY(:ids) AND m.owner = :owner AND {_LIVE}")
+_GET = prepared("memories", f"SELECT {COLUMNS} {_FROM} WHERE m.id = ANY(:ids) AND m.owner = :owner AND {_LIVE}")
 _HISTORY = text(
     """
     SELECT version, memory_type, content, metadata, importance, expires_at, status, replaced_by, updated_at,

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import text
-
 from app import metrics
 from app.db import Db
 from app.embeddings.base import Embedder, EmbedderAway, Unembeddable
@@ -17,6 +15,7 @@ from app.memory.dense import Dense
 from app.memory.find import get_many
 from app.memory.score import Score, score
 from app.memory.wanted import Wanted
+from app.prepared import prepared
 
 if TYPE_CHECKING:
     from app.embeddings.base import Vectors
@@ -25,23 +24,24 @@ Mode = Literal["hybrid", "vector", "keyword"]
 
 #: Candidates of the keyword part.
 _POOL = 100
-_FACTS = text(
-    """
-    SELECT m.id, m.memory_type, m.importance, coalesce(u.uses, 0) AS uses,
-           extract(epoch FROM now() - greatest(m.created_at, u.used_at))::float8 AS age_s
-    FROM memory m LEFT JOIN memory_uses u ON u.memory_id = m.id WHERE m.id = ANY(:ids) AND m.owner = :owner
-    """
+_FACTS = prepared(
+    "memory_facts",
+    f"""
+    SELECT {dense.FACTS} FROM memory m LEFT JOIN memory_uses u ON u.memory_id = m.id
+    WHERE m.id = ANY(:ids) AND m.owner = :owner
+    """,  # noqa: S608
 )
-# In the order of ids, so that two searches do not wait for each other in a ring.
-_USE = text(
+# In the order of ids, so that two searches do not wait for each other in a ring. Nobody loses anything but a count if
+# Postgres dies now.
+_USE = prepared(
+    "memory_use",
     """
     INSERT INTO memory_uses (memory_id, uses)
     SELECT m.id, 1 FROM memory m WHERE m.id = ANY(:ids) ORDER BY m.id FOR KEY SHARE SKIP LOCKED
     ON CONFLICT (memory_id) DO UPDATE SET uses = memory_uses.uses + 1, used_at = now()
-    """
+    """,
+    before="SET LOCAL synchronous_commit = off;",
 )
-# Nobody loses anything but a count if Postgres dies now.
-_UNHURRIED = text("SET LOCAL synchronous_commit = off")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,6 @@ def search(db: Db, wanted: Wanted, query: str, *, limit: int = 10, mode: Mode = 
     rows = get_many(db, wanted.owner, best)
     hits = [Hit(rows[one], scores[one]) for one in best if one in rows]
     if hits:
-        db.execute(_UNHURRIED)
         db.execute(_USE, {"ids": [hit.memory.id for hit in hits]})
     metrics.MEMORY_SEARCHES.labels("degraded" if part.degraded_by else "whole").inc()
     return Found(hits, part.degraded_by)
@@ -112,7 +111,8 @@ def _scores(
     with_what: Embedder,
     vector: Vectors | None,
 ) -> dict[str, Score]:
-    facts = {row.id: row for row in db.execute(_FACTS, {"ids": [*part.cosines, *shares], "owner": owner})}
+    unknown = [one for one in {**part.cosines, **shares} if one not in part.facts]
+    facts = part.facts | {row.id: row for row in db.execute(_FACTS, {"ids": unknown, "owner": owner})}
 
     def scored(one: str, cosine: float) -> Score:
         row = facts[one]
