@@ -7,6 +7,7 @@ five times as much. Postgres says which of them count; where too few do, it is a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ _ACTIVE = prepared(
     "memory_index", "SELECT id, collection, embedder, dimensions FROM memory_indexes WHERE status = 'active'"
 )
 _kept = Kept()
+#: More questions at once than this wait for each other; Chroma has no more to think with either.
+_askers = ThreadPoolExecutor(16, thread_name_prefix="index")
 
 
 @dataclass
@@ -56,24 +59,44 @@ class Dense:
     degraded_by: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question that the index is thinking about."""
+
+    embedder: Embedder
+    vector: Vectors
+    #: The active index, if there is one.
+    serving: Any
+    #: None: there is nobody to ask.
+    answer: Future[list[list[Near]]] | None
+
+
 def active(db: Db) -> Any:
     """The active index, or None: no indexer has made one yet."""
     return db.execute(_ACTIVE).one_or_none()
 
 
-def look(db: Db, wanted: Wanted, embedder: Embedder, vector: Vectors, enough: int) -> Dense:
-    """Memories near to `vector`, as far as the index answers; if it does not, the answer says so.
+def ask(db: Db, embedder: Embedder, vector: Vectors) -> Asked:
+    """Ask the active index for what is near to `vector`; it thinks while the caller does something else."""
+    serving = active(db)
+    if serving is None or serving.embedder != embedder.name:
+        return Asked(embedder, vector, serving, None)
+    return Asked(embedder, vector, serving, _askers.submit(index.nearest, serving.collection, vector[None, :], POOL))
+
+
+def hear(db: Db, wanted: Wanted, asked: Asked, enough: int) -> Dense:
+    """What was asked for, as far as the index answers; if it does not, the answer says so.
 
     Args:
         enough: with fewer wanted memories among the nearest of all, it is looked among the wanted ones alone.
     """
     found = Dense()
-    serving = active(db)
-    if serving is None or serving.embedder != embedder.name:
+    embedder, vector, serving = asked.embedder, asked.vector, asked.serving
+    if asked.answer is None:
         found.degraded_by.append("no_index" if serving is None else "embedder_changed")
         return found
     try:
-        nearest = index.nearest(serving.collection, vector[None, :], POOL)[0]
+        (nearest,) = asked.answer.result()
         _take(db, wanted, nearest, found)
         if len(found.cosines) < enough and len(nearest) == POOL:
             _look_among(db, wanted, serving.collection, embedder, vector, found)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from app import metrics
 from app.db import Db
-from app.embeddings.base import Embedder, EmbedderAway, Unembeddable
+from app.embeddings.base import EmbedderAway, Unembeddable
 from app.embeddings.choose import embedder
 from app.memory import dense, keywords
-from app.memory.dense import Dense
+from app.memory.dense import Asked, Dense
 from app.memory.find import get_many
 from app.memory.score import Score, score
 from app.memory.wanted import Wanted
 from app.prepared import prepared
-
-if TYPE_CHECKING:
-    from app.embeddings.base import Vectors
 
 Mode = Literal["hybrid", "vector", "keyword"]
 
@@ -74,17 +71,17 @@ def search(db: Db, wanted: Wanted, query: str, *, limit: int = 10, mode: Mode = 
     Raises:
         Invalid: the filter is not acceptable.
     """
-    part = Dense(bound=-1.0)
-    vector: Vectors | None = None
-    with_what = embedder()
+    asked, part = None, Dense(bound=-1.0)
     if mode != "keyword":
+        with_what = embedder()
         try:
-            vector = with_what.embed([query])[0]
-            part = dense.look(db, wanted, with_what, vector, enough=max(limit, dense.POOL // 4))
+            asked = dense.ask(db, with_what, with_what.embed([query])[0])
         except (EmbedderAway, Unembeddable):
             part = Dense(degraded_by=["embedder_away"])
     shares = _shares(keywords.candidates(db, wanted, query, _POOL)) if mode != "vector" else {}
-    scores = _scores(db, wanted.owner, part, shares, limit, with_what, vector)
+    if asked:
+        part = dense.hear(db, wanted, asked, enough=max(limit, dense.POOL // 4))
+    scores = _scores(db, wanted.owner, part, shares, limit, asked)
     # What has nothing to do with the question is no answer, however few there are.
     fitting = [one for one in scores if scores[one].total > 0]
     best = sorted(fitting, key=lambda one: (-scores[one].total, one))[:limit]
@@ -108,8 +105,7 @@ def _scores(
     part: Dense,
     shares: Mapping[str, float],
     limit: int,
-    with_what: Embedder,
-    vector: Vectors | None,
+    asked: Asked | None,
 ) -> dict[str, Score]:
     unknown = [one for one in {**part.cosines, **shares} if one not in part.facts]
     facts = part.facts | {row.id: row for row in db.execute(_FACTS, {"ids": unknown, "owner": owner})}
@@ -119,11 +115,11 @@ def _scores(
         return score(cosine, shares.get(one, 0.0), row.importance, row.memory_type, row.age_s, row.uses)
 
     scores = {one: scored(one, part.cosines.get(one, 0.0)) for one in facts}
-    if vector is None:
+    if asked is None:
         return scores
     # The cosine of what words alone have found is worth reading only where it can bring that among the best.
     known = sorted((found.total for found in scores.values()), reverse=True)
     least = known[limit - 1] if len(known) >= limit else 0.0
     unsure = [one for one in facts if one not in part.cosines and scored(one, part.bound).total >= least]
-    exact = dense.cosines(db, unsure, with_what, vector) if unsure else {}
+    exact = dense.cosines(db, unsure, asked.embedder, asked.vector) if unsure else {}
     return scores | {one: scored(one, cosine) for one, cosine in exact.items()}
