@@ -113,8 +113,14 @@ class Memory(Base):
         Index("memory_idx_user", "owner", "user_id", postgresql_where=text("user_id IS NOT NULL")),
         Index("memory_idx_replaced_by", "replaced_by", postgresql_where=text("replaced_by IS NOT NULL")),
         Index("memory_idx_expires_at", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
-        Index("memory_idx_metadata", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
-        Index("memory_idx_keywords", "keywords", postgresql_using="gin"),
+        Index(
+            "memory_idx_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+            postgresql_with={"fastupdate": "off"},
+        ),
+        Index("memory_idx_keywords", "keywords", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     )
 
 

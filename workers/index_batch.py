@@ -43,16 +43,15 @@ _LOCK = text(
     WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE
     """
 )
-_EMBEDDED = text(
+# One change for both. NULL: it stays as it is.
+_MARK = text(
     """
-    UPDATE memory m SET embedding = CAST(n.embedding AS real[]), embedder = :embedder
-    FROM unnest(CAST(:ids AS text[]), CAST(:embeddings AS text[])) AS n (id, embedding) WHERE m.id = n.id
-    """
-)
-_INDEXED = text(
-    """
-    UPDATE memory m SET indexed_version = n.version
-    FROM unnest(CAST(:ids AS text[]), CAST(:versions AS int[])) AS n (id, version) WHERE m.id = n.id
+    UPDATE memory m SET indexed_version = coalesce(n.version, m.indexed_version),
+                        embedding = coalesce(CAST(n.embedding AS real[]), CAST(m.embedding AS real[])),
+                        embedder = CASE WHEN n.embedding IS NULL THEN m.embedder ELSE :embedder END
+    FROM unnest(CAST(:ids AS text[]), CAST(:versions AS int[]), CAST(:embeddings AS text[]))
+        AS n (id, version, embedding)
+    WHERE m.id = n.id
     """
 )
 
@@ -157,14 +156,15 @@ def _write_together(
         gone = [one for one in asked if one not in locked or locked[one].status != "active"]
         if old := _outdated(entries, locked, set(fresh), set(gone)):
             index.remove(serving.collection, old)
-        new = [one for one in fresh if rows[one].embedding is None]
-        if new:
-            embeddings = [to_text(vectors[one]) for one in new]
-            db.execute(_EMBEDDED, {"ids": new, "embeddings": embeddings, "embedder": with_what.name})
-        if serving.status == "active":
-            held = [*fresh, *(one for one in gone if one in locked)]
-            marks = [locked[one].version if one in set(fresh) else 0 for one in held]
-            db.execute(_INDEXED, {"ids": held, "versions": marks})
+        marked = {one: locked[one].version for one in fresh} | {one: 0 for one in gone if one in locked}
+        embeddings = {one: to_text(vectors[one]) for one in fresh if rows[one].embedding is None}
+        params = {
+            "ids": list(marked),
+            "versions": list(marked.values()) if serving.status == "active" else [None] * len(marked),
+            "embeddings": [embeddings.get(one) for one in marked],
+            "embedder": with_what.name,
+        }
+        db.execute(_MARK, params)
         done = {*fresh, *gone}
         outbox.done(db, [entry.id for entry in entries if entry.memory_id in done])
     metrics.MEMORIES_INDEXED.inc(len(fresh))
