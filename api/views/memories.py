@@ -22,6 +22,7 @@ from api.payloads.memories import (
     ScopeQuery,
     StoredMemoryOut,
 )
+from app.db import statements
 from app.errors import ClawqError, Invalid, NotFound, Problem
 from app.keys import Caller
 from app.memory import consolidate, find, forget, search, store, transfer, update
@@ -66,12 +67,13 @@ def list_memories(db: Session, caller: Caller, query: MemoryListQuery) -> Reply:
 
 
 @section.route("POST", "/memories/search", scope="read", answers={200: FoundOut})
-def search_memories(db: Session, caller: Caller, body: SearchPayload) -> Reply:
+def search_memories(caller: Caller, body: SearchPayload) -> Reply:
     """Find the memories that fit a question best, by meaning and by words.
 
     `degraded` says that a part was away, so that something may be missing; the rest answers all the same.
     """
-    found = search.search(db, body.to_wanted(caller.owner), body.query, limit=body.limit, mode=body.mode)
+    with statements() as db:
+        found = search.search(db, body.to_wanted(caller.owner), body.query, limit=body.limit, mode=body.mode)
     return Reply(FoundOut.of(found, explain=body.explain))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.embeddings.base import Vectors
 
 #: Candidates that the index is asked for.
-POOL = 100
+POOL = 50
 #: So many vectors are read from Postgres and compared one by one, which no graph of an index can get wrong.
 _FEW = 200
 #: What the index can be told in its own words.
@@ -39,7 +39,12 @@ FACTS = """
 """
 
 _ACTIVE = prepared(
-    "memory_index", "SELECT id, collection, embedder, dimensions FROM memory_indexes WHERE status = 'active'"
+    "memory_index",
+    """
+    SELECT id, collection, embedder, dimensions,
+           EXISTS (SELECT FROM memory_outbox o WHERE o.index_id = i.id AND o.owner = :owner) AS behind
+    FROM memory_indexes i WHERE status = 'active'
+    """,
 )
 _kept = Kept()
 #: More questions at once than this wait for each other; Chroma has no more to think with either.
@@ -71,14 +76,14 @@ class Asked:
     answer: Future[list[list[Near]]] | None
 
 
-def active(db: Db) -> Any:
-    """The active index, or None: no indexer has made one yet."""
-    return db.execute(_ACTIVE).one_or_none()
+def active(db: Db, owner: str) -> Any:
+    """The active index, and whether it does not know all of an owner's yet; None: no indexer has made one."""
+    return db.execute(_ACTIVE, {"owner": owner}).one_or_none()
 
 
-def ask(db: Db, embedder: Embedder, vector: Vectors) -> Asked:
+def ask(db: Db, owner: str, embedder: Embedder, vector: Vectors) -> Asked:
     """Ask the active index for what is near to `vector`; it thinks while the caller does something else."""
-    serving = active(db)
+    serving = active(db, owner)
     if serving is None or serving.embedder != embedder.name:
         return Asked(embedder, vector, serving, None)
     return Asked(embedder, vector, serving, _askers.submit(index.nearest, serving.collection, vector[None, :], POOL))
@@ -104,7 +109,8 @@ def hear(db: Db, wanted: Wanted, asked: Asked, enough: int) -> Dense:
         found.degraded_by.append("index_away")
     except IndexLost:
         found.degraded_by.append("index_lost")
-    _add_unindexed(db, wanted, serving.id, embedder, vector, found)
+    if serving.behind:
+        _add_unindexed(db, wanted, serving.id, embedder, vector, found)
     return found
 
 

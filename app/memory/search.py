@@ -20,7 +20,7 @@ from app.prepared import prepared
 Mode = Literal["hybrid", "vector", "keyword"]
 
 #: Candidates of the keyword part.
-_POOL = 100
+_POOL = 50
 _FACTS = prepared(
     "memory_facts",
     f"""
@@ -75,7 +75,7 @@ def search(db: Db, wanted: Wanted, query: str, *, limit: int = 10, mode: Mode = 
     if mode != "keyword":
         with_what = embedder()
         try:
-            asked = dense.ask(db, with_what, with_what.embed([query])[0])
+            asked = dense.ask(db, wanted.owner, with_what, with_what.embed([query])[0])
         except (EmbedderAway, Unembeddable):
             part = Dense(degraded_by=["embedder_away"])
     shares = _shares(keywords.candidates(db, wanted, query, _POOL)) if mode != "vector" else {}

@@ -48,7 +48,7 @@ def catch_up() -> None:
 
 def check(*, repair: bool = False) -> Report:
     """Compare the index with Postgres."""
-    serving = do(dense.active)
+    serving = do(dense.active, OWNER)
     keys = [key for page in index.keys(serving.collection) for key in page]
     return do(verify, serving, keys, repair=repair)
 

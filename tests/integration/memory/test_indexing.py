@@ -108,7 +108,7 @@ def test_an_indexer_that_died_loses_nothing() -> None:
 def test_what_is_written_twice_or_late_harms_nothing() -> None:
     (memory_id,) = keep("one")
     catch_up()
-    collection = do(dense.active).collection
+    collection = do(dense.active, OWNER).collection
     do(update, OWNER, memory_id, {"content": "two"})
     catch_up()
     late = np.ones((1, embedder().dimensions), dtype=np.float32)
@@ -207,14 +207,14 @@ def test_the_clock_rings_for_what_is_due() -> None:
 def test_a_new_generation_is_built_beside_the_old_and_takes_its_place() -> None:
     ids = keep("one", "two", "three")
     catch_up()
-    old = do(dense.active)
+    old = do(dense.active, OWNER)
     built = do(generations.start, embedder())
     assert do(generations.start, embedder()) is None, "one at a time"
-    assert do(dense.active).id == old.id
+    assert do(dense.active, OWNER).id == old.id
     do(update, OWNER, ids[0], {"content": "uno"})
     do(forget, OWNER, [ids[1]])
     catch_up()
-    assert do(dense.active).id == built
+    assert do(dense.active, OWNER).id == built
     assert (check().expected, check().differences) == (2, 0)
     assert row(ids[0]).indexed_version == 2
     sql("UPDATE memory_indexes SET activated_at = now() - interval '1 hour' WHERE status = 'retired'")
@@ -250,5 +250,5 @@ def test_what_has_failed_does_not_hold_a_generation_up_and_is_not_called_indexed
         catch_up()
         due()
     catch_up()
-    assert do(dense.active).id == built
+    assert do(dense.active, OWNER).id == built
     assert row(bad).indexed_version == 0

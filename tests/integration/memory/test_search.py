@@ -131,7 +131,7 @@ def test_a_lost_collection_is_told_of_and_made_anew() -> None:
     catch_up()
     (memory_id,) = keep("tea")
     catch_up()
-    index.drop(do(dense.active).collection)
+    index.drop(do(dense.active, OWNER).collection)
     assert look("tea").degraded_by == ["index_lost"]
     catch_up()
     assert look("tea").degraded_by == []
