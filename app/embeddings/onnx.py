@@ -58,7 +58,7 @@ class Onnx:
         self.name = f"onnx:{digest[:12]}:{_sha256(tokenizer)[:8]}:{self.dimensions}"
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """One row for each text.
+        """One row for each text; one without tokens is not asked about.
 
         Raises:
             Unembeddable: the model fails on one of the texts.
@@ -66,21 +66,20 @@ class Onnx:
         import numpy as np
 
         # One by one: the tokenizer's own threads, as many as there are cores, would be in the way of others.
-        encoded = [self._tokenizer.encode(text) for text in texts]
+        tokens = [self._tokenizer.encode(text).ids for text in texts]
         rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         # Texts of a length share a batch: what is filled up costs as much as what is said.
-        order = sorted(range(len(texts)), key=lambda place: len(encoded[place].ids))
+        order = sorted((place for place in range(len(texts)) if tokens[place]), key=lambda place: len(tokens[place]))
         for start in range(0, len(order), _BATCH):
             places = order[start : start + _BATCH]
-            rows[places] = self._run([encoded[place].ids for place in places])
+            rows[places] = self._run([tokens[place] for place in places])
         return unit(rows)
 
     def _run(self, batch: list[list[int]]) -> Vectors:
         """The model's vectors of texts that are given as tokens; those of tokens are averaged."""
         import numpy as np
 
-        # A model wants one token at least.
-        ids = np.zeros((len(batch), max(1, *map(len, batch))), dtype=np.int64)
+        ids = np.zeros((len(batch), max(map(len, batch))), dtype=np.int64)
         mask = np.zeros_like(ids)
         for row, tokens in enumerate(batch):
             ids[row, : len(tokens)] = tokens
@@ -113,7 +112,7 @@ def _pooled(made: Vectors, mask: NDArray[np.int64]) -> Vectors:
 
     if made.ndim == 3:
         weights = mask[:, :, None].astype(np.float32)
-        made = (made * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
+        made = (made * weights).sum(axis=1) / weights.sum(axis=1)
     if made.ndim != 2 or len(made) != len(mask) or not np.isfinite(made).all():
         raise Unembeddable(f"The model makes no vector of numbers, but an array of shape {made.shape}.")
     return made
@@ -175,8 +174,8 @@ def _session(path: Path) -> Any:
     options.inter_op_num_threads = 1
     # Idle threads would burn a core for a while after each text.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # It warns about models that it can improve.
-    options.log_severity_level = 3
+    # What fails is raised, and need not be on standard error too.
+    options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # noqa: BLE001 - onnxruntime's errors have no class in common

@@ -60,6 +60,10 @@ class OpenAI:
             rows[some] = self._made([texts[place] for place in some])
         return unit(rows)
 
+    def close(self) -> None:
+        """Close the connections to the service."""
+        self._wire.close()
+
     def _made(self, texts: list[str]) -> Vectors:
         try:
             return self._ask(texts)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -78,15 +79,15 @@ class Wire:
             EmbedderRefuses: it does not accept the key or the settings.
             Refused: it does not accept the request.
         """
-        until = time.monotonic() + TOTAL_S
+        until = monotonic() + TOTAL_S
         for pause_s in (*_PAUSES_S, None):
             try:
                 return _parsed(self._once(body, until))
             except _Busy as busy:
                 wait_s = pause_s if busy.pause_s is None else busy.pause_s
-                if pause_s is None or wait_s is None or time.monotonic() + wait_s >= until:
-                    raise EmbedderAway(f"{busy.detail} It was asked as long as one may wait.") from None
-            time.sleep(wait_s)
+                if pause_s is None or wait_s is None or monotonic() + wait_s >= until:
+                    raise EmbedderAway(f"{busy.detail} Nobody waits longer for it.") from None
+            sleep(wait_s)
         raise AssertionError("the last try returns or raises")
 
     def close(self) -> None:
@@ -94,7 +95,7 @@ class Wire:
         self._http.close()
 
     def _once(self, body: dict[str, Any], until: float) -> _Answer:
-        left_s = max(until - time.monotonic(), 0.1)
+        left_s = max(until - monotonic(), 0.1)
         timeout = httpx.Timeout(min(_READ_S, left_s), connect=min(_CONNECT_S, left_s))
         try:
             with self._http.stream("POST", self._url, json=body, timeout=timeout) as response:
@@ -141,7 +142,8 @@ def _numbers(rows: list[Any], dimensions: int) -> Vectors:
                 "CLAWQ_EMBEDDING_DIMENSIONS to what the model makes, or see CLAWQ_EMBEDDING_SEND_DIMENSIONS."
             )
     try:
-        vectors = np.array(rows, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            vectors = np.array(rows, dtype=np.float32)
     except OverflowError:
         vectors = np.array([[np.nan]], dtype=np.float32)
     if not np.isfinite(vectors).all():
@@ -156,7 +158,7 @@ def _read(response: httpx.Response, until: float) -> bytes:
         body += chunk
         if len(body) > _MOST_BYTES:
             raise EmbedderAway(f"The embedding service answers more than {_MOST_BYTES} bytes.")
-        if time.monotonic() > until:
+        if monotonic() > until:
             raise EmbedderAway("The embedding service does not answer in time.")
     return bytes(body)
 
@@ -192,7 +194,8 @@ def _retry_after(headers: httpx.Headers) -> float | None:
     """The seconds to wait that a service names, as a number or as a date."""
     value = headers.get("retry-after", "")
     try:
-        return max(float(value), 0.0)
+        seconds = float(value)
+        return None if math.isnan(seconds) else max(seconds, 0.0)
     except ValueError:
         pass
     try:
