@@ -69,6 +69,8 @@ def _add_to_memory() -> None:
     # lies apart, the indexes need not know.
     op.execute("ALTER TABLE memory SET (fillfactor = 50)")
     op.execute("ALTER TABLE memory ALTER COLUMN embedding SET STORAGE EXTERNAL")
+    # No statement looks for one, and ANALYZE would count the numbers of all that it samples.
+    op.execute("ALTER TABLE memory ALTER COLUMN embedding SET STATISTICS 0")
     op.alter_column("memory", "content_sha256", nullable=False)
     op.alter_column("memory", "keywords", nullable=False)
 
