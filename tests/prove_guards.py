@@ -28,6 +28,7 @@ _AT_ONCE = 2
 
 _TASKS = "tests/integration/tasks"
 _FLOWS = "tests/integration/workflows"
+_MEMORY = "tests/integration/memory"
 #: Stays green without any guard: the break took the guard away and nothing else.
 _PLAIN = f"{_TASKS}/test_finish.py::test_a_success_keeps_the_result_and_closes_the_attempt"
 _LATE = f"{_TASKS}/test_claim.py::test_a_late_word_of_an_attempt_that_was_taken_back_changes_nothing"
@@ -58,6 +59,28 @@ def _guard(name: str, file: str, text: str, instead: str, *red: str) -> Guard:
 
 
 GUARDS = (
+    _guard(
+        "memory: the owner", "app/memory/wanted.py", '["m.owner = :w_owner"]', '["true OR m.owner = :w_owner"]',
+        f"{_MEMORY}/test_search.py::test_a_narrow_question_is_answered_though_others_are_nearer",
+    ),
+    _guard(
+        "memory index: the version is looked at again", "workers/index_batch.py",
+        " and locked[one].version == rows[one].version", "",
+        f"{_MEMORY}/test_indexing.py::test_a_change_between_the_look_and_the_write_is_not_overwritten",
+    ),
+    _guard(
+        "memory search: the version that stands", "app/memory/dense.py", " and row.version == near.version", "",
+        f"{_MEMORY}/test_indexing.py::test_what_is_written_twice_or_late_harms_nothing",
+    ),
+    _guard(
+        "memory: writes hold the indexes", "app/memory/outbox.py", "    db.execute(_HOLD)\n", "",
+        f"{_MEMORY}/test_indexing.py::test_a_write_that_is_under_way_is_not_overlooked_by_a_new_generation",
+    ),
+    _guard(
+        "memory: what stands in a place is active", "app/memory/update.py",
+        "            AND EXISTS (SELECT FROM locked WHERE id = :replaced_by AND status = 'active')\n", "",
+        f"{_MEMORY}/test_change.py::test_two_that_replace_each_other_at_once_are_not_both_gone",
+    ),
     _guard(
         "advance: what no canvas has brought", "app/workflows/advance.py",
         '    metrics.CANVASES_OVERDUE.inc(len(db.execute(_OVERDUE, {"id": workflow.id}).all()))\n', "",
