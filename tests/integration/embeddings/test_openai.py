@@ -217,6 +217,13 @@ def test_nonsense_is_no_vector(service: Service, embedder: OpenAI, answer: Any) 
     assert not isinstance(caught.value, EmbedderRefuses)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_vectors_as_texts_or_none(service: Service, embedder: OpenAI, count: int) -> None:
+    service.misbehave = [vectors(*[[1, 2, 3, 4]] * count)]
+    with pytest.raises(EmbedderAway, match=f"{count} vectors to 2 texts"):
+        embedder.embed(["one", "two"])
+
+
 def test_vectors_that_share_an_index_are_nonsense(service: Service, embedder: OpenAI) -> None:
     service.misbehave = [says(200, {"data": [{"index": 0, "embedding": [1, 2, 3, 4]}] * 2})]
     with pytest.raises(EmbedderAway, match="which vector"):
