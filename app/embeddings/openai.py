@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from app.embeddings.base import EmbedderRefuses, Unembeddable, fitted, unit
+from app.breaker import CircuitBreaker
+from app.embeddings.base import EmbedderAway, EmbedderRefuses, Unembeddable, fitted, unit
 from app.embeddings.wire import Refused, Wire, vectors_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class OpenAI:
     ) -> None:
         self.name = fitted(f"openai:{model}:{dimensions}")
         self.dimensions = dimensions
+        # Or each search would wait for a service that is away.
+        self._breaker = CircuitBreaker()
         self._wire = Wire(base_url.get_secret_value() if base_url else _OPENAI, key)
         self._asked: dict[str, Any] = {"model": model, "encoding_format": "float"}
         if send_dimensions:
@@ -92,4 +95,14 @@ class OpenAI:
         raise Unembeddable("The embedding service refuses this text.")
 
     def _ask(self, texts: list[str]) -> Vectors:
-        return vectors_of(self._wire.post(self._asked | {"input": texts}), len(texts), self.dimensions)
+        if not self._breaker.allows():
+            raise EmbedderAway("The embedding service did not answer a moment ago.")
+        try:
+            made = vectors_of(self._wire.post(self._asked | {"input": texts}), len(texts), self.dimensions)
+        except EmbedderRefuses:
+            raise
+        except EmbedderAway:
+            self._breaker.failed()
+            raise
+        self._breaker.succeeded()
+        return made

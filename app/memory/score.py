@@ -36,7 +36,7 @@ class Score:
     """How well a memory fits.
 
     Attributes:
-        total: from 0 to 2.25.
+        total: from 0 to 1.97.
         parts: what it is made of, in the formula's words.
     """
 

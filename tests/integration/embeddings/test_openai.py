@@ -289,3 +289,15 @@ def test_neither_key_nor_url_nor_text_is_in_errors_or_logs(
     made.close()
     shown = json.dumps(told) + caplog.text + repr(vars(made)["_asked"])
     assert not [word for word in (KEY, "hush", "a secret") if word in shown]
+
+
+def test_a_service_that_is_away_is_not_asked_by_each_search_again(
+    service: Service, embedder: OpenAI, pauses: list[float]
+) -> None:
+    service.misbehave = [says(500, b"<html>")] * 9
+    with pytest.raises(EmbedderAway, match="500"):
+        embedder.embed(["one"])
+    asked = len(service.requests)
+    with pytest.raises(EmbedderAway, match="a moment ago"):
+        embedder.embed(["two"])
+    assert len(service.requests) == asked
