@@ -20,7 +20,7 @@ def after(query: Select[Any], created_at: Any, row_id: Any, cursor: str | None, 
         Invalid: the cursor is not one of ours.
     """
     if cursor is not None:
-        query = query.where(tuple_(created_at, row_id) < position(cursor))
+        query = query.where(tuple_(created_at, row_id) < _position(cursor))
     return query.order_by(created_at.desc(), row_id.desc()).limit(limit + 1)
 
 
@@ -33,8 +33,16 @@ def page(rows: list[Any], limit: int) -> tuple[list[Any], str | None]:
     return rows[:limit], base64.urlsafe_b64encode(reached.encode()).decode()
 
 
-def position(cursor: str) -> tuple[datetime, str]:
-    """The time and the id that a page ended with. Raises Invalid: the cursor is not one of ours."""
+def narrowed(condition: str, params: dict[str, Any], cursor: str | None) -> tuple[str, dict[str, Any]]:
+    """A condition in SQL on `m`, and its parameters, that also starts behind `cursor`; Invalid as of `after`."""
+    if cursor is None:
+        return condition, params
+    created_at, last_id = _position(cursor)
+    behind = "(m.created_at, m.id) < (:cursor_at, :cursor_id)"
+    return f"{condition} AND {behind}", params | {"cursor_at": created_at, "cursor_id": last_id}
+
+
+def _position(cursor: str) -> tuple[datetime, str]:
     try:
         at, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         found = (datetime.fromisoformat(at), str(last_id))

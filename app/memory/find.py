@@ -56,10 +56,6 @@ def find(db: Db, wanted: Wanted, cursor: str | None, limit: int) -> tuple[list[A
     Raises:
         Invalid: the cursor is not one of ours, or the filter is not acceptable.
     """
-    condition, params = wanted.where()
-    if cursor is not None:
-        created_at, last_id = cursors.position(cursor)
-        condition += " AND (m.created_at, m.id) < (:created_at, :last_id)"
-        params |= {"created_at": created_at, "last_id": last_id}
+    condition, params = cursors.narrowed(*wanted.where(), cursor)
     page = text(f"SELECT {COLUMNS} {_FROM} WHERE {condition} ORDER BY m.created_at DESC, m.id DESC LIMIT :limit")
     return cursors.page(list(db.execute(page, params | {"limit": limit + 1})), limit)

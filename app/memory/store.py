@@ -17,6 +17,7 @@ from app.memory import outbox
 from app.memory.find import get
 from app.memory.forget import forget
 from app.memory.near import Likeness
+from app.memory.references import missing
 from app.memory.terms import indexed
 from app.memory.update import merge, replace, sha256, update
 from schema.base import new_id
@@ -25,8 +26,6 @@ from schema.memories import MemoryStatus
 Policy = Literal["ignore", "report", "merge"]
 Result = Literal["created", "duplicate_of", "updated"]
 
-_AGENTS = text("SELECT id FROM agents WHERE id = ANY(:ids)")
-_SESSIONS = text("SELECT id FROM sessions WHERE id = ANY(:ids) AND owner = :owner")
 _ACTIVE = text("SELECT id FROM memory WHERE id = ANY(:ids) AND owner = :owner AND status = 'active'")
 _OF_TASK = text("SELECT id FROM memory WHERE task_id = :task_id AND owner = :owner")
 _SAME = """
@@ -122,21 +121,14 @@ def store(
 
 
 def _check(db: Db, owner: str, memories: Sequence[NewMemory]) -> None:
-    wanted = (
-        ("agent_id", _AGENTS, [(m.agent_id,) for m in memories], "agent"),
-        ("session_id", _SESSIONS, [(m.session_id,) for m in memories], "session"),
-        ("supersedes", _ACTIVE, [m.supersedes for m in memories], "active memory"),
-    )
-    problems = []
-    for name, statement, asked, noun in wanted:
-        ids = {one for some in asked for one in some if one is not None}
-        known = set(db.execute(statement, {"ids": list(ids), "owner": owner}).scalars()) if ids else set()
-        problems += [
-            Problem((place, name), f"there is no {noun} {one}")
-            for place, some in enumerate(asked)
-            for one in some
-            if one is not None and one not in known
-        ]
+    asked = {one for memory in memories for one in memory.supersedes}
+    known = set(db.execute(_ACTIVE, {"ids": list(asked), "owner": owner}).scalars()) if asked else set()
+    problems = missing(db, owner, memories) + [
+        Problem((place, "supersedes"), f"there is no active memory {one}")
+        for place, memory in enumerate(memories)
+        for one in memory.supersedes
+        if one not in known
+    ]
     if problems:
         raise NotFound("Something that is referred to does not exist.", problems=problems)
 
@@ -185,6 +177,6 @@ def _insert(db: Db, owner: str, memories: Sequence[NewMemory], task_id: str | No
         return [(one, "created") for one in ids]
     # What was in the way has been committed by now; it may be gone again, but hardly twice.
     repeated = {row.asked: row.id for row in db.execute(_REPEATED, params)}
-    if missing := [one for one in ids if one not in repeated]:
-        raise Conflict(f"{len(missing)} texts were stored and forgotten by others just now; try again.")
+    if lost := [one for one in ids if one not in repeated]:
+        raise Conflict(f"{len(lost)} texts were stored and forgotten by others just now; try again.")
     return [(one, "created") if one in created else (repeated[one], "duplicate_of") for one in ids]

@@ -12,10 +12,11 @@ from sqlalchemy import text
 
 from app import cursors
 from app.db import Db
-from app.errors import Conflict, Invalid, Problem
+from app.errors import Conflict, Invalid
 from app.memory import outbox
 from app.memory.document import MemoryDocument
 from app.memory.forget import forget
+from app.memory.references import missing
 from app.memory.terms import indexed
 from app.memory.update import sha256
 from app.memory.wanted import Wanted
@@ -53,11 +54,7 @@ def export(db: Db, wanted: Wanted, cursor: str | None, limit: int) -> tuple[list
     Raises:
         Invalid: the cursor is not one of ours, or the filter is not acceptable.
     """
-    condition, params = wanted.where()
-    if cursor is not None:
-        created_at, last_id = cursors.position(cursor)
-        condition += " AND (m.created_at, m.id) < (:created_at, :last_id)"
-        params |= {"created_at": created_at, "last_id": last_id}
+    condition, params = cursors.narrowed(*wanted.where(), cursor)
     keys = list(db.execute(text(_KEYS.format(condition=condition)), params | {"limit": limit + 1}))
     page, next_cursor = cursors.page(keys, min(limit, _fitting(key.bytes for key in keys)))
     asked = {"ids": [key.id for key in page], "owner": wanted.owner}
@@ -85,8 +82,6 @@ class Restored:
     unlinked: bool = False
 
 
-_AGENTS = text("SELECT id FROM agents WHERE id = ANY(:ids)")
-_SESSIONS = text("SELECT id FROM sessions WHERE id = ANY(:ids) AND owner = :owner")
 _KNOWN = text("SELECT id, owner = :owner AS own FROM memory WHERE id = ANY(:ids)")
 _NEW = """
     jsonb_to_recordset(CAST(:rows AS jsonb)) AS n (
@@ -152,7 +147,8 @@ def restore(db: Db, owner: str, documents: Sequence[MemoryDocument]) -> list[Res
         Invalid: an agent or a session does not exist, or is another owner's; `loc` starts with the index.
         Conflict: the same memories are written by others at the same time, again and again.
     """
-    _check(db, owner, documents)
+    if problems := missing(db, owner, documents):
+        raise Invalid("Something that is referred to does not exist.", problems=problems)
     outbox.hold(db)
     found: dict[int, Restored] = {}
     for _ in range(_ROUNDS):
@@ -166,17 +162,6 @@ def restore(db: Db, owner: str, documents: Sequence[MemoryDocument]) -> list[Res
     _write_rest(db, created, new_ids)
     outbox.queue(db, [memory_id for memory_id, _ in created])
     return _link(db, owner, documents, restored, new_ids)
-
-
-def _check(db: Db, owner: str, documents: Sequence[MemoryDocument]) -> None:
-    problems = []
-    for name, statement, noun in (("agent_id", _AGENTS, "agent"), ("session_id", _SESSIONS, "session")):
-        asked = {place: one for place, d in enumerate(documents) if (one := getattr(d, name)) is not None}
-        params = {"ids": list(set(asked.values())), "owner": owner}
-        known = set(db.execute(statement, params).scalars()) if asked else set()
-        problems += [Problem((p, name), f"there is no {noun} {one}") for p, one in asked.items() if one not in known]
-    if problems:
-        raise Invalid("Something that is referred to does not exist.", problems=problems)
 
 
 def _write(db: Db, owner: str, documents: Mapping[int, MemoryDocument]) -> dict[int, Restored]:

@@ -54,9 +54,3 @@ class Wanted:
             conditions.append(condition)
             params |= more
         return " AND ".join(conditions), params
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether it asks for more than the owner's active memories."""
-        narrowed = (self.memory_type, self.agent_id, self.session_id, self.user_id, self.filter)
-        return any(value is not None for value in (*narrowed, self.created_after, self.created_before))
