@@ -15,15 +15,8 @@ from app.local.servers import Server
 from app.memory import heartbeat
 
 _PACKAGE = "chromadb"
-#: The package's compiled half: all of the server. It starts in a tenth of a second and 40 MB; `chroma run` imports the
-#: Python half first, which takes ten times as long and three times as much.
 _BINDINGS = "chromadb_rust_bindings"
-
-# A directory that was removed while it ran is made again at the next start, for its owner alone like the first one.
-_SERVE = (
-    "import os, sys; os.umask(0o077); sys.path.append(sys.argv.pop(1)); "
-    f"import {_BINDINGS} as chroma; chroma.cli(['chroma'] + sys.argv[1:])"
-)
+_SERVE = Path(__file__).with_name("serve_chroma.py")
 _DATA = "chroma"
 
 
@@ -75,4 +68,4 @@ def _command() -> tuple[str, ...]:
     found = importlib.util.find_spec(_BINDINGS)
     if found is None or not found.origin:
         raise SettingsError(f"The package {_PACKAGE} lacks its server, {_BINDINGS}: install it again.")
-    return (sys.executable, "-I", "-S", "-c", _SERVE, str(Path(found.origin).parents[1]))
+    return (sys.executable, "-I", "-S", str(_SERVE), str(Path(found.origin).parents[1]))
