@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test chaos soak guards check bench bench-sandboxes bench-workflows lock clean
+.PHONY: help install demo up down test chaos soak guards check bench bench-sandboxes bench-workflows bench-memory lock clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,10 +47,16 @@ check: install ## Check format, lint, types and the direction of imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: install ## Measure throughput, latency and workflows beside plain Celery, then sandboxes
+bench: install ## Measure throughput, latency and workflows beside plain Celery, then sandboxes and memory
 	$(VENV)/bin/python -m benchmarks.throughput
 	$(VENV)/bin/python -m benchmarks.workflows
 	$(VENV)/bin/python -m benchmarks.sandboxes
+	$(VENV)/bin/python -m benchmarks.memory
+	$(VENV)/bin/python -m benchmarks.retrieval
+
+bench-memory: install ## Measure memory alone, beside Chroma, and how much of what is asked for is found
+	$(VENV)/bin/python -m benchmarks.memory
+	$(VENV)/bin/python -m benchmarks.retrieval
 
 bench-sandboxes: install ## Measure sandboxes alone, beside containers that are started by hand (needs an engine)
 	$(VENV)/bin/python -m benchmarks.sandboxes

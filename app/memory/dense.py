@@ -18,6 +18,7 @@ from app.db import Db
 from app.embeddings.base import Embedder, EmbedderAway, Unembeddable
 from app.memory import index
 from app.memory.index import IndexAway, IndexLost, IndexRefused, Near
+from app.memory.update import sha256
 from app.memory.vectors import Kept, from_bytes
 from app.memory.wanted import Wanted
 from app.prepared import prepared
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 POOL = 50
 #: So many vectors are read from Postgres and compared one by one, which no graph of an index can get wrong.
 _FEW = 200
+_SAME = 5
 #: What the index can be told in its own words.
 _IN_INDEX = ("memory_type", "agent_id", "session_id", "user_id")
 
@@ -46,6 +48,13 @@ _ACTIVE = prepared(
     FROM memory_indexes i WHERE status = 'active'
     """,
 )
+_EMBEDDINGS = prepared(
+    "memory_embeddings",
+    """
+    SELECT id, array_send(CAST(embedding AS real[])) AS embedding FROM memory
+    WHERE id = ANY(:ids) AND embedder = :embedder AND embedding IS NOT NULL
+    """,
+)
 _kept = Kept()
 #: More questions at once than this wait for each other; Chroma has no more to think with either.
 _askers = ThreadPoolExecutor(16, thread_name_prefix="index")
@@ -58,7 +67,7 @@ class Dense:
     cosines: dict[str, float] = field(default_factory=dict)
     #: Facts of those that the index named.
     facts: dict[str, Any] = field(default_factory=dict)
-    #: No memory that is wanted and not among `cosines` is nearer than this.
+    #: Where the index has not lost its way, no memory that is wanted and not among `cosines` is nearer than this.
     bound: float = 1.0
     #: Why it may not be the whole truth.
     degraded_by: list[str] = field(default_factory=list)
@@ -96,36 +105,36 @@ def hear(db: Db, wanted: Wanted, asked: Asked, enough: int) -> Dense:
         enough: with fewer wanted memories among the nearest of all, it is looked among the wanted ones alone.
     """
     found = Dense()
-    embedder, vector, serving = asked.embedder, asked.vector, asked.serving
     if asked.answer is None:
-        found.degraded_by.append("no_index" if serving is None else "embedder_changed")
+        found.degraded_by.append("no_index" if asked.serving is None else "embedder_changed")
         return found
     try:
         (nearest,) = asked.answer.result()
         _take(db, wanted, nearest, found)
         if len(found.cosines) < enough and len(nearest) == POOL:
-            _look_among(db, wanted, serving.collection, embedder, vector, found)
+            _look_among(db, wanted, asked, found)
     except (IndexAway, IndexRefused):
         found.degraded_by.append("index_away")
     except IndexLost:
         found.degraded_by.append("index_lost")
-    if serving.behind:
-        _add_unindexed(db, wanted, serving.id, embedder, vector, found)
+    if asked.serving.behind:
+        _add_unindexed(db, wanted, asked, found)
     return found
 
 
-def cosines(db: Db, ids: Sequence[str], embedder: Embedder, vector: Vectors) -> dict[str, float]:
-    """Cosines of memories that Postgres holds a vector of this embedder for."""
-    rows = db.execute(_EMBEDDINGS, {"ids": list(ids), "embedder": embedder.name})
-    return {row.id: float(from_bytes(row.embedding, embedder.dimensions) @ vector) for row in rows}
+def cosines(db: Db, ids: Sequence[str], asked: Asked) -> dict[str, float]:
+    """Cosines of those memories that Postgres holds a vector for, which is of what was asked with."""
+    if not ids:
+        return {}
+    rows = db.execute(_EMBEDDINGS, {"ids": list(ids), "embedder": asked.embedder.name})
+    return {row.id: float(from_bytes(row.embedding, asked.embedder.dimensions) @ asked.vector) for row in rows}
 
 
-_EMBEDDINGS = text(
-    """
-    SELECT id, array_send(CAST(embedding AS real[])) AS embedding FROM memory
-    WHERE id = ANY(:ids) AND embedder = :embedder AND embedding IS NOT NULL
-    """
-)
+def same(db: Db, wanted: Wanted, content: str) -> list[str]:
+    """The wanted memories that are this very text, a few of them."""
+    condition, params = wanted.where()
+    asked = text(f"SELECT m.id FROM memory m WHERE m.content_sha256 = :sha256 AND {condition} LIMIT :few")  # noqa: S608
+    return list(db.execute(asked, params | {"sha256": sha256(content), "few": _SAME}).scalars())
 
 
 def _take(db: Db, wanted: Wanted, nearest: Sequence[Near], found: Dense) -> None:
@@ -146,31 +155,32 @@ def _take(db: Db, wanted: Wanted, nearest: Sequence[Near], found: Dense) -> None
     found.bound = nearest[-1].cosine if len(nearest) >= POOL else -1.0
 
 
-def _look_among(db: Db, wanted: Wanted, collection: str, embedder: Embedder, vector: Vectors, found: Dense) -> None:
+def _look_among(db: Db, wanted: Wanted, asked: Asked, found: Dense) -> None:
     """Look among those that are wanted alone. Raises as the index does."""
     condition, params = wanted.where()
-    asked = text(
+    held = text(
         f"SELECT m.id, m.indexed_version FROM memory m WHERE {condition} AND m.indexed_version > 0 LIMIT :most"  # noqa: S608
     )
-    rows = db.execute(asked, params | {"most": index.MOST_AT_ONCE + 1}).all()
+    rows = db.execute(held, params | {"most": index.MOST_AT_ONCE + 1}).all()
     if len(rows) <= _FEW:
-        found.cosines |= cosines(db, [row.id for row in rows], embedder, vector)
+        found.cosines |= cosines(db, [row.id for row in rows], asked)
         found.bound = -1.0
         return
+    collection, vectors = asked.serving.collection, asked.vector[None, :]
     if len(rows) <= index.MOST_AT_ONCE:
         keys = [index.key_of(row.id, row.indexed_version) for row in rows]
-        nearest = index.nearest(collection, vector[None, :], POOL, keys=keys)[0]
+        nearest = index.nearest(collection, vectors, POOL, keys=keys)[0]
     else:
         fields = {"owner": wanted.owner} | {name: value for name in _IN_INDEX if (value := getattr(wanted, name))}
         where = {"$and": [{name: value} for name, value in fields.items()]} if len(fields) > 1 else fields
-        nearest = index.nearest(collection, vector[None, :], POOL, where=where)[0]
+        nearest = index.nearest(collection, vectors, POOL, where=where)[0]
     _take(db, wanted, nearest, found)
 
 
-def _add_unindexed(db: Db, wanted: Wanted, index_id: int, embedder: Embedder, vector: Vectors, found: Dense) -> None:
+def _add_unindexed(db: Db, wanted: Wanted, asked: Asked, found: Dense) -> None:
     """Compare with what was written and is not in the index yet, newest first: who writes can read at once."""
     condition, params = wanted.where()
-    asked = text(
+    waiting = text(
         f"""
         SELECT m.id, m.content_sha256, m.content
         FROM (SELECT memory_id, max(id) AS newest FROM memory_outbox
@@ -179,14 +189,14 @@ def _add_unindexed(db: Db, wanted: Wanted, index_id: int, embedder: Embedder, ve
         ORDER BY o.newest DESC LIMIT :most
         """  # noqa: S608
     )
-    most = embedder.at_hand
-    rows = db.execute(asked, params | {"index_id": index_id, "most": most + 1}).all()
+    most = asked.embedder.at_hand
+    rows = db.execute(waiting, params | {"index_id": asked.serving.id, "most": most + 1}).all()
     if len(rows) > most:
         found.degraded_by.append("index_behind")
     texts = [(bytes(row.content_sha256), row.content) for row in rows[:most]]
     try:
-        vectors = _kept.embed(embedder, texts) if texts else []
+        vectors = _kept.embed(asked.embedder, texts) if texts else []
     except (EmbedderAway, Unembeddable):
         found.degraded_by.append("index_behind")
         return
-    found.cosines |= {row.id: float(np.dot(made, vector)) for row, made in zip(rows, vectors, strict=False)}
+    found.cosines |= {row.id: float(np.dot(made, asked.vector)) for row, made in zip(rows, vectors, strict=False)}

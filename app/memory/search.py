@@ -19,8 +19,9 @@ from app.prepared import prepared
 
 Mode = Literal["hybrid", "vector", "keyword"]
 
-#: Candidates of the keyword part.
+#: Candidates of the keyword part, and of them those whose vectors are always read.
 _POOL = 50
+_READ = 10
 _FACTS = prepared(
     "memory_facts",
     f"""
@@ -78,9 +79,13 @@ def search(db: Db, wanted: Wanted, query: str, *, limit: int = 10, mode: Mode = 
             asked = dense.ask(db, wanted.owner, with_what, with_what.embed([query])[0])
         except (EmbedderAway, Unembeddable):
             part = Dense(degraded_by=["embedder_away"])
-    shares = _shares(keywords.candidates(db, wanted, query, _POOL)) if mode != "vector" else {}
+    ranked = keywords.candidates(db, wanted, query, _POOL)
     if asked:
         part = dense.hear(db, wanted, asked, enough=max(limit, dense.POOL // 4))
+        # The graph of an index may lead nowhere near a vector: of texts that are nearly alike it leaves out a third.
+        doubtful = [*dense.same(db, wanted, query), *(one for one, _ in ranked[:_READ])]
+        part.cosines |= dense.cosines(db, [one for one in doubtful if one not in part.cosines], asked)
+    shares = _shares(ranked) if mode != "vector" else {}
     scores = _scores(db, wanted.owner, part, shares, limit, asked)
     # What has nothing to do with the question is no answer, however few there are.
     fitting = [one for one in scores if scores[one].total > 0]
@@ -121,5 +126,5 @@ def _scores(
     known = sorted((found.total for found in scores.values()), reverse=True)
     least = known[limit - 1] if len(known) >= limit else 0.0
     unsure = [one for one in facts if one not in part.cosines and scored(one, part.bound).total >= least]
-    exact = dense.cosines(db, unsure, asked.embedder, asked.vector) if unsure else {}
+    exact = dense.cosines(db, unsure, asked)
     return scores | {one: scored(one, cosine) for one, cosine in exact.items()}

@@ -146,3 +146,14 @@ def test_with_another_embedder_vectors_say_nothing_until_a_rebuild() -> None:
     found = look("tea")
     assert found.degraded_by == ["embedder_changed"]
     assert texts(found) == ["tea"]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector"])
+def test_of_thousands_that_are_nearly_alike_each_is_found_by_its_own_text(mode: str) -> None:
+    """A graph of neighbors leads to two thirds of such vectors alone."""
+    contents = [f"memory number {n} of writer {n % 4}, written while others write" for n in range(1500)]
+    catch_up()
+    keep(*contents)
+    catch_up()
+    missed = [content for content in contents[::25] if texts(look(content, mode=mode, limit=1)) != [content]]
+    assert missed == []
