@@ -81,8 +81,10 @@ class Asked:
     vector: Vectors
     #: The active index, if there is one.
     serving: Any
+    #: What that does not hold yet.
+    waiting: Sequence[Any] = ()
     #: None: there is nobody to ask.
-    answer: Future[list[list[Near]]] | None
+    answer: Future[list[list[Near]]] | None = None
 
 
 def active(db: Db, owner: str) -> Any:
@@ -90,12 +92,19 @@ def active(db: Db, owner: str) -> Any:
     return db.execute(_ACTIVE, {"owner": owner}).one_or_none()
 
 
-def ask(db: Db, owner: str, embedder: Embedder, vector: Vectors) -> Asked:
-    """Ask the active index for what is near to `vector`; it thinks while the caller does something else."""
-    serving = active(db, owner)
+def ask(db: Db, wanted: Wanted, embedder: Embedder, vector: Vectors) -> Asked:
+    """Ask the active index for what is near to `vector`; it thinks while the caller does something else.
+
+    Raises:
+        Invalid: the filter is not acceptable.
+    """
+    serving = active(db, wanted.owner)
     if serving is None or serving.embedder != embedder.name:
-        return Asked(embedder, vector, serving, None)
-    return Asked(embedder, vector, serving, _askers.submit(index.nearest, serving.collection, vector[None, :], POOL))
+        return Asked(embedder, vector, serving)
+    # Before the index is asked: what is indexed meanwhile is in both then, and not in neither.
+    waiting = _waiting(db, wanted, serving.id, embedder.at_hand) if serving.behind else []
+    answer = _askers.submit(index.nearest, serving.collection, vector[None, :], POOL)
+    return Asked(embedder, vector, serving, waiting, answer)
 
 
 def hear(db: Db, wanted: Wanted, asked: Asked, enough: int) -> Dense:
@@ -117,8 +126,7 @@ def hear(db: Db, wanted: Wanted, asked: Asked, enough: int) -> Dense:
         found.degraded_by.append("index_away")
     except IndexLost:
         found.degraded_by.append("index_lost")
-    if asked.serving.behind:
-        _add_unindexed(db, wanted, asked, found)
+    _compare(asked, found)
     return found
 
 
@@ -177,10 +185,10 @@ def _look_among(db: Db, wanted: Wanted, asked: Asked, found: Dense) -> None:
     _take(db, wanted, nearest, found)
 
 
-def _add_unindexed(db: Db, wanted: Wanted, asked: Asked, found: Dense) -> None:
-    """Compare with what was written and is not in the index yet, newest first: who writes can read at once."""
+def _waiting(db: Db, wanted: Wanted, index_id: int, most: int) -> list[Any]:
+    """What was written and is not in the index yet, newest first: who writes can read at once."""
     condition, params = wanted.where()
-    waiting = text(
+    statement = text(
         f"""
         SELECT m.id, m.content_sha256, m.content
         FROM (SELECT memory_id, max(id) AS newest FROM memory_outbox
@@ -189,14 +197,18 @@ def _add_unindexed(db: Db, wanted: Wanted, asked: Asked, found: Dense) -> None:
         ORDER BY o.newest DESC LIMIT :most
         """  # noqa: S608
     )
+    return list(db.execute(statement, params | {"index_id": index_id, "most": most + 1}))
+
+
+def _compare(asked: Asked, found: Dense) -> None:
+    """Compare with what waits for the index."""
     most = asked.embedder.at_hand
-    rows = db.execute(waiting, params | {"index_id": asked.serving.id, "most": most + 1}).all()
-    if len(rows) > most:
+    if len(asked.waiting) > most:
         found.degraded_by.append("index_behind")
-    texts = [(bytes(row.content_sha256), row.content) for row in rows[:most]]
+    rows = asked.waiting[:most]
     try:
-        vectors = _kept.embed(asked.embedder, texts) if texts else []
+        vectors = _kept.embed(asked.embedder, [(bytes(row.content_sha256), row.content) for row in rows])
     except (EmbedderAway, Unembeddable):
         found.degraded_by.append("index_behind")
         return
-    found.cosines |= {row.id: float(np.dot(made, asked.vector)) for row, made in zip(rows, vectors, strict=False)}
+    found.cosines |= {row.id: float(np.dot(made, asked.vector)) for row, made in zip(rows, vectors, strict=True)}

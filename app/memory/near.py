@@ -44,7 +44,7 @@ def look(db: Db, owner: str, memories: Sequence[NewMemory]) -> list[Sequence[Lik
     for memory, vector in zip(memories, vectors, strict=True):
         memory_type, agent_id, session_id, user_id = memory.scope
         wanted = Wanted(owner=owner, memory_type=memory_type, agent_id=agent_id, session_id=session_id, user_id=user_id)
-        seen = dense.hear(db, wanted, dense.ask(db, owner, with_what, vector), enough=1)
+        seen = dense.hear(db, wanted, dense.ask(db, wanted, with_what, vector), enough=1)
         complete = not set(seen.degraded_by) - {"index_behind"}
         found.append(_alike(db, owner, memory, seen.cosines) if complete else None)
     return found

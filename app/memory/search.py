@@ -76,7 +76,7 @@ def search(db: Db, wanted: Wanted, query: str, *, limit: int = 10, mode: Mode = 
     if mode != "keyword":
         with_what = embedder()
         try:
-            asked = dense.ask(db, wanted.owner, with_what, with_what.embed([query])[0])
+            asked = dense.ask(db, wanted, with_what, with_what.embed([query])[0])
         except (EmbedderAway, Unembeddable):
             part = Dense(degraded_by=["embedder_away"])
     ranked = keywords.candidates(db, wanted, query, _POOL)
