@@ -84,7 +84,9 @@ class Memories:
     def finds(self, memory_id: str) -> bool:
         """Whether a search by vectors for a memory's own words comes upon it, and at its newest text."""
         text = self.stand[memory_id]
-        return any(item["id"] == memory_id and item["content"] == text for item in self.search(text)["items"])
+        # Not the very text, which is looked up without vectors.
+        found = self.search(f"{text}?")["items"]
+        return any(item["id"] == memory_id and item["content"] == text for item in found)
 
     # The end
 
@@ -105,7 +107,8 @@ class Memories:
             eventually(caught_up, timeout)
         except AssertionError:
             raise AssertionError(f"the index has not caught up within {timeout} s: {last}") from None
-        report = self.call("POST", "/index/verify", {"repair": False})
+        # Whoever found Chroma away asks again two seconds later.
+        report = self._insist("POST", "/index/verify", {"repair": False})
         assert (report["differences"], report["pending"], report["expected"]) == (0, 0, len(self.stand)), report
         rows = self._rig.inside.sql("SELECT id, content, version, indexed_version FROM memory WHERE status = 'active'")
         assert {row.id: row.content for row in rows} == self.stand

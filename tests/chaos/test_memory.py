@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -12,6 +16,9 @@ from tests.chaos.memories import Memories
 from tests.chaos.rig import Rig
 
 TEXTS = sentences(6, seed=1)
+_MANY = 3000
+#: Seconds in which a search answers, whatever Chroma does.
+_PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -125,3 +132,67 @@ def test_a_write_that_nobody_was_rung_for_is_indexed(rig: Rig, memories: Memorie
     rig.kill(victim, restart=False)
     rig.heal()
     memories.settle()
+
+
+@pytest.mark.parametrize("away", ["down", "stopped"])
+def test_while_chroma_is_away_words_find_and_writes_are_accepted(rig: Rig, memories: Memories, away: str) -> None:
+    memories.store(*TEXTS[:3])
+    memories.settle()
+    if away == "down":
+        rig.kill("chroma", restart=False)
+    else:
+        rig.pause("chroma")
+    (late,) = memories.store(TEXTS[3])
+    for text in TEXTS[:4]:
+        started = time.monotonic()
+        found = memories.search(text, mode="hybrid")
+        assert time.monotonic() - started < _PATIENCE_S
+        assert (found["degraded"], found["degraded_by"]) == (True, ["index_away"])
+        assert found["items"][0]["content"] == text
+    assert memories.finds(late), "what is not indexed is compared one by one"
+    rig.heal()
+    memories.settle()
+    assert not memories.search(TEXTS[0])["degraded"]
+
+
+def test_a_chroma_that_lost_everything_is_filled_again_by_itself(rig: Rig, memories: Memories) -> None:
+    memories.store(*TEXTS[:3])
+    memories.settle()
+    before = memories.index()["active"]["id"]
+    rig.kill("chroma", restart=False)
+    shutil.rmtree(rig.home.path / "chroma")
+    rig.heal()
+    memories.store(*TEXTS[3:])
+    memories.settle()
+    assert memories.index()["active"]["id"] == before
+
+
+@pytest.mark.timeout(400)
+def test_each_memory_that_was_acknowledged_is_found_whoever_wrote_and_read_at_the_time(
+    rig: Rig, memories: Memories
+) -> None:
+    texts = sentences(_MANY, seed=2)
+    written = threading.Event()
+
+    def write(share: list[str]) -> None:
+        for start in range(0, len(share), 50):
+            memories.store(*share[start : start + 50])
+
+    def read() -> int:
+        asked = 0
+        while not written.is_set():
+            found = memories.search(texts[asked % _MANY], "hybrid")["items"]
+            assert {item["content"] for item in found} <= set(texts)
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(6) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for writer in [pool.submit(write, texts[start::4]) for start in range(4)]:
+                writer.result(180)
+        finally:
+            written.set()
+        assert all(reader.result(30) for reader in readers)
+    assert len(memories.stand) == _MANY
+    memories.settle(timeout=120)
