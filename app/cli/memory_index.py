@@ -1,15 +1,24 @@
-"""`clawq memory status`, `rebuild` and `verify`: the index of memories."""
+"""`clawq memory status`, `rebuild`, `vacuum` and `verify`: the index of memories."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.text import Text
 
 from app.cli import render
 from app.cli.client import ApiError, Client
+from app.errors import ClawqError
+from app.local import control
+from app.local import home as homes
+from app.memory import heartbeat
+from app.settings import settings
 
 app = typer.Typer()
 
@@ -17,6 +26,8 @@ Json = dict[str, Any]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 _LOOK_S = 0.5
+#: Seconds for an answer of Chroma, for its restart, and for what has to happen before and after that.
+_ANSWER_S, _RESTART_S, _VACUUM_S = 5.0, 60.0, 180.0
 
 
 @app.command()
@@ -50,7 +61,59 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def rebuild(as_json: AsJson = False) -> None:
     """Build the index anew beside the old one, and wait until it takes its place."""
-    client = Client()
+    told = _rebuild(Client())
+    if as_json:
+        return render.emit_json(told)
+    failed = told["active"]["failed"]
+    render.out.print(f"The new index serves{f', without {failed} that failed' if failed else ''}.")
+
+
+@app.command()
+def vacuum(as_json: AsJson = False) -> None:
+    """Remove what Chroma's files still have of memories that were forgotten: builds the index anew, restarts Chroma."""
+    home = homes.locate(settings().home)
+    if not any(process.name == "chroma" for process in control.status(home).processes):
+        raise ClawqError(
+            f"No stack in {home.path} runs a Chroma. Where yours runs, stop it, empty its directory and start it again:"
+            " a memory worker fills it anew."
+        )
+    data = home.path / "chroma"
+    before = _size(data)
+    client, url = Client(), settings().require_vector_db_url()
+    old = client.get("/memories/index")["active"]
+    told = _rebuild(client)
+    with render.status("waiting until nobody asks the old index any more"):
+        _wait_for(lambda: old is None or not heartbeat.has(url, old["collection"], _ANSWER_S))
+    with render.status("restarting Chroma"):
+        control.restart(home, "chroma", _RESTART_S)
+        _wait_for(lambda: heartbeat.has(url, told["active"]["collection"], _ANSWER_S))
+    after = _size(data)
+    if as_json:
+        return render.emit_json({"bytes_before": before, "bytes_after": after})
+    render.out.print(f"Chroma's files hold the new index alone: {_mb(before)} before, {_mb(after)} now.")
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _VACUUM_S
+    while True:
+        with suppress(httpx.HTTPError):
+            if condition():
+                return
+        if time.monotonic() > deadline:
+            raise ClawqError(f"Not within {_VACUUM_S:.0f} s: see the logs of memory and chroma.")
+        time.sleep(_LOOK_S)
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _rebuild(client: Client) -> Json:
+    """What is told of the index once a new one serves."""
     told = client.get("/memories/index")
     if told["building"] is None:
         told = client.post("/memories/index/rebuild")
@@ -66,14 +129,10 @@ def rebuild(as_json: AsJson = False) -> None:
     except (ApiError, KeyboardInterrupt):
         render.err.print("The building goes on.\n  clawq memory status   how far it is")
         raise
-    if as_json:
-        render.emit_json(told)
     if told["active"] is None or told["active"]["id"] != new:
         render.err.print("Another index has taken its place.", style="red")
         raise typer.Exit(1)
-    if not as_json:
-        failed = told["active"]["failed"]
-        render.out.print(f"The new index serves{f', without {failed} that failed' if failed else ''}.")
+    return dict(told)
 
 
 @app.command()

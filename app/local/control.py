@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -152,6 +153,24 @@ def stop(home: Home, drain_s: float) -> bool:
             raise StopFailed(f"The supervisor (pid {supervisor.pid}) does not stop: see {home.log('supervisor')}.")
         time.sleep(0.05)
     return True
+
+
+def restart(home: Home, name: str, timeout_s: float) -> None:
+    """Let a process of the running stack end and start again, and wait until it has started.
+
+    Raises:
+        StopFailed: no such process runs here, or another does not come in its place.
+    """
+    member = next((one for one in status(home).processes if one.name == name), None)
+    process = homes.process_of(member.pid, member.create_time) if member else None
+    if process is None:
+        raise StopFailed(f"No stack in {home.path} runs a process {name} now.")
+    process.send_signal(record.ENGINES.get(name, signal.SIGTERM))
+    deadline = time.monotonic() + timeout_s
+    while not any(one.name == name and one.pid not in (None, process.pid) for one in status(home).processes):
+        if time.monotonic() > deadline:
+            raise StopFailed(f"{name} (pid {process.pid}) has not started again: see {home.log(name)}.")
+        time.sleep(0.05)
 
 
 def _stop_orphans(home: Home, drain_s: float) -> bool:

@@ -59,7 +59,7 @@ def main(packages: str, *arguments: str) -> None:
     try:
         tidy(data)
     except (sqlite3.Error, OSError) as exc:
-        print(f"{data} was not tidied up: {exc}", file=sys.stderr)
+        sys.stderr.write(f"{data} was not tidied up: {exc}\n")
     sys.path.append(packages)
     importlib.import_module(_BINDINGS).cli(["chroma", *arguments])
 

@@ -18,9 +18,18 @@ REFUSALS = (InvalidArgumentError, InvalidDimensionException, ValueError, TypeErr
 
 #: Seconds to connect, and to answer: less than Postgres lets a transaction wait (app/db.py).
 _CONNECT_S, _ANSWER_S = 1.0, 5.0
+#: Seconds for what somebody waits for who has words to go by without it.
+_SEARCH_S = 1.5
 #: Chroma's default space is not the cosine, and its default graph (16 neighbors, 100 candidates) finds 95 of the 100
 #: nearest of sentences; this one 99, as fast, and takes two vectors for three.
 _HNSW: Any = {"space": "cosine", "max_neighbors": 32, "ef_construction": 200, "ef_search": 100}
+
+
+class _Session(httpx.Client):
+    def request(self, method: Any, url: Any, **kwargs: Any) -> httpx.Response:
+        if method.upper() == "GET" or str(url).endswith("/query"):
+            kwargs["timeout"] = httpx.Timeout(_SEARCH_S, connect=_CONNECT_S)
+        return super().request(method, url, **kwargs)
 
 
 class BoundedApi(FastAPI):
@@ -31,7 +40,7 @@ class BoundedApi(FastAPI):
         headers = self._session.headers
         self._session.close()
         timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
-        self._session = httpx.Client(timeout=timeout, limits=self.http_limits, headers=headers, trust_env=False)
+        self._session = _Session(timeout=timeout, limits=self.http_limits, headers=headers, trust_env=False)
 
     def make(self, name: str) -> Collection:
         """The collection of this name, made if need be."""

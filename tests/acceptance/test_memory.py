@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from app.embeddings.hashed import Hashed
+from benchmarks.texts import sentences
 from tests.acceptance.conftest import Stack
+from tests.chaos.invariants import Inside
 from tests.support import eventually
+from tests.traces import traces
 
 
 def told(stack: Stack, *argv: str) -> Any:
@@ -46,6 +50,29 @@ def test_the_index_is_built_anew_and_holds_what_it_should(stack: Stack, tmp_path
     eventually(lambda: told(stack, "status")["pending"] == 0)
     assert told(stack, "verify")["differences"] == 0
     assert "0 missing, 0 ghosts" in stack.run("clawq", "memory", "verify").stdout
+
+
+def test_what_is_forgotten_is_in_no_file_of_chroma_after_a_vacuum(stack: Stack) -> None:
+    texts = sentences(20)
+    batch = [{"memory_type": "semantic", "content": text} for text in texts]
+    secret = stack.post("/memories/batch", {"memories": batch})["items"][0]["id"]
+    vector = Hashed().embed(texts[:1])[0]
+    eventually(lambda: told(stack, "status")["pending"] == 0)
+    assert told(stack, "forget", secret, "--yes") == {"forgotten": 1}
+    assert traces(stack.home / "chroma", secret, vector)
+    before = stack.pid("chroma")
+    with stack.start("clawq", "memory", "vacuum", "--json") as vacuum:
+        # What searches that have begun get to end takes half a minute otherwise.
+        hurry = "UPDATE memory_indexes SET activated_at = activated_at - interval '1 hour' WHERE status = 'retired'"
+        eventually(lambda: Inside(stack.home).sql(hurry + " RETURNING id"), timeout=60)
+        shown = vacuum.communicate(timeout=120)[0]
+    assert vacuum.returncode == 0, shown
+    assert json.loads(shown)["bytes_after"] > 0
+    assert stack.pid("chroma") != before
+    assert traces(stack.home / "chroma", secret, vector) == {}
+    assert told(stack, "verify")["differences"] == 0
+    found = told(stack, "search", texts[1], "--mode", "vector")
+    assert found["items"][0]["content"] == texts[1]
 
 
 def test_a_workflow_remembers_and_asks(stack: Stack) -> None:

@@ -20,9 +20,8 @@ from tests.chaos.tasks import Tasks
 from tests.conftest import _ENV, _forget, missing
 from workers.sandbox.choose import probe
 
-#: Short leases, so that recovery can be awaited; a drain that is longer than the programs that have to end in it; and
-#: no Chroma, which these scenarios are not about.
-SETTINGS = {"CLAWQ_API_PORT": "0", "CLAWQ_LEASE_S": "3", "CLAWQ_DRAIN_S": "5", "VECTOR_DB_URL": "http://127.0.0.1:1"}
+#: Short leases, so that recovery can be awaited; a drain that is longer than the programs that have to end in it.
+SETTINGS = {"CLAWQ_API_PORT": "0", "CLAWQ_LEASE_S": "3", "CLAWQ_DRAIN_S": "5"}
 
 
 @pytest.fixture(scope="package")

@@ -2,7 +2,7 @@
 
 What runs is the embedded stack's plan (Procfile, engines, environment), without its supervisor: that one's pauses
 before a restart are right for people and too long here. There are two execution workers, and every process reaches
-Postgres and Redis through links of its own.
+Postgres, Redis and Chroma through links of its own.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from tests.chaos.links import Link, Loop
 from tests.chaos.process import Process
 from tests.support import HTTP, eventually
 
-#: What the scenarios are about; the role that is left has nothing to do yet.
-ROLES = ("api", "gateway", "coordinator", "execution", "clock")
+ROLES = ("api", "gateway", "coordinator", "execution", "memory", "clock")
 EXECUTION = ("execution", "execution-2")
-WORKERS = ("gateway", "coordinator", *EXECUTION)
+WORKERS = ("gateway", "coordinator", *EXECUTION, "memory")
+#: What tasks need. Memories need Chroma as well.
 ENGINES = ("postgres", "redis")
+_URLS = {"postgres": "DATABASE_URL", "redis": "REDIS_URL", "chroma": "VECTOR_DB_URL"}
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'clawq'"
 # Administrators have a few more.
@@ -71,22 +72,22 @@ class Rig:
     def add(self, line: Line) -> None:
         """Have one more process, not started yet, with links of its own."""
         env = dict(self._plan.env)
-        for engine, variable in (("postgres", "DATABASE_URL"), ("redis", "REDIS_URL")):
+        for engine, variable in _URLS.items():
             port = self._engine_ports[engine]
             link = self._links[line.name, engine] = Link(self._loop, port)
-            env[variable] = env[variable].replace(f":{port}/", f":{link.port}/")
+            env[variable] = re.sub(rf":{port}\b", f":{link.port}", env[variable])
         self._add(line.name, tuple(line.argv(env)), self._plan.root, env, None)
 
     def _add(self, name: str, argv: tuple[str, ...], cwd: Path, env: Mapping[str, str], server: Server | None) -> None:
         self.processes[name] = Process(name, argv, cwd, env, self.home.log(name), server)
 
     def link(self, process: str, engine: str) -> Link:
-        """The way from a process to `postgres` or `redis`."""
+        """The way from a process to `postgres`, `redis` or `chroma`."""
         return self._links[process, engine]
 
     def start(self) -> None:
         """Start everything, engines first."""
-        for engine in ENGINES:
+        for engine in _URLS:
             self.start_engine(engine)
         self.api_key = prepare_database(self._plan.database_url, self.home.key_file)
         self.heal()
@@ -108,7 +109,7 @@ class Rig:
     def stop(self) -> None:
         """Stop everything, engines last."""
         self._closed.set()
-        for name in (*(name for name in self.processes if name not in ENGINES), *ENGINES):
+        for name in (*(name for name in self.processes if name not in _URLS), *_URLS):
             self.processes[name].end()
         for link in self._links.values():
             link.close()
@@ -188,7 +189,7 @@ class Rig:
             link.mend()
         for name, process in self.processes.items():
             process.signal(signal.SIGCONT)
-            if name in ENGINES:
+            if process.server:
                 self.start_engine(name)
             elif name != "clock-2":
                 process.start()
@@ -237,7 +238,7 @@ def a_rig(plan: Plan, home: homes.Home) -> Iterator[Rig]:
 
 
 def _port(url: str) -> int:
-    found = re.search(r":(\d+)/", url)
+    found = re.search(r":(\d+)(?:/|$)", url)
     assert found
     return int(found[1])
 

@@ -123,3 +123,9 @@ def test_a_repair_is_asked_for(api: Scripted) -> None:
     assert api.run("memory", "verify", "--repair") == 1
     assert api.asked[0][2] == {"repair": True}
     assert "are being set right" in api.shown().err
+
+
+def test_a_vacuum_needs_a_chroma_of_its_own(api: Scripted, environment: pytest.MonkeyPatch) -> None:
+    assert api.run("memory", "vacuum") == 1
+    assert "empty its directory and start it again" in api.shown().err
+    assert api.asked == []
