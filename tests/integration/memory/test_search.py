@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from app.memory import dense, index
+from app.memory import dense, index, search
 from app.memory.forget import forget
 from app.memory.update import update
 from app.settings import settings
@@ -157,3 +159,19 @@ def test_of_thousands_that_are_nearly_alike_each_is_found_by_its_own_text(mode: 
     catch_up()
     missed = [content for content in contents[::25] if texts(look(content, mode=mode, limit=1)) != [content]]
     assert missed == []
+
+
+def test_what_is_indexed_while_the_index_is_asked_is_found(memory: pytest.MonkeyPatch) -> None:
+    catch_up()
+    keep("tea")
+    plain = index.nearest
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        found = plain(*args, **kwargs)
+        catch_up()
+        return found
+
+    memory.setattr(index, "nearest", overtaken)
+    memory.setattr(dense, "same", lambda *_: [])
+    memory.setattr(search, "_READ", 0)
+    assert texts(look("tea", mode="vector")) == ["tea"]
