@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -113,7 +114,8 @@ class Memories:
         rows = self._rig.inside.sql("SELECT id, content, version, indexed_version FROM memory WHERE status = 'active'")
         assert {row.id: row.content for row in rows} == self.stand
         assert [row for row in rows if row.version != row.indexed_version] == []
-        lost = [memory_id for memory_id in self.stand if not self.finds(memory_id)]
+        with ThreadPoolExecutor(3) as pool:
+            lost = [one for one, found in zip(self.stand, pool.map(self.finds, self.stand), strict=True) if not found]
         assert lost == []
 
     def hurry(self) -> None:
