@@ -38,6 +38,7 @@ ENGINES = ("postgres", "redis")
 _URLS = {"postgres": "DATABASE_URL", "redis": "REDIS_URL", "chroma": "VECTOR_DB_URL"}
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'clawq'"
+_SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'clawq'"
 # Administrators have a few more.
 _FREE_CONNECTIONS = """
     SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -168,6 +169,8 @@ class Rig:
         with ExitStack() as held:
             inside.sql("ALTER ROLE clawq CONNECTION LIMIT 0")
             inside.sql(END_SESSIONS)
+            # One that is still about to end would leave its place to another.
+            eventually(lambda: not inside.sql(_SESSIONS))
             (free,) = inside.sql(_FREE_CONNECTIONS)
             for _ in range(free.n):
                 held.enter_context(closing(inside.connect()))
