@@ -100,10 +100,13 @@ def test_whoever_dies_at_a_step_of_a_write_nothing_is_lost(
     memories.settle()
 
     def write() -> None:
+        # The worker hears of it when all is there, so that one batch has both.
+        rig.link("memory", "redis").pause()
         memories.store(*TEXTS[3:5])
+        memories.change(changed, TEXTS[5])
+        rig.link("memory", "redis").mend()
 
     die(rig, step, write, victim)
-    memories.change(changed, TEXTS[5])
     memories.settle()
 
 
