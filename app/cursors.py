@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, tuple_
@@ -45,9 +45,9 @@ def narrowed(condition: str, params: dict[str, Any], cursor: str | None) -> tupl
 def _position(cursor: str) -> tuple[datetime, str]:
     try:
         at, last_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        found = (datetime.fromisoformat(at), str(last_id))
+        found = (datetime.fromisoformat(at).astimezone(UTC), str(last_id))
         check_storable(last_id)
-    except (ValueError, TypeError, RecursionError, Invalid):
+    except (ValueError, TypeError, OverflowError, RecursionError, Invalid):
         raise Invalid(
             "The cursor is not valid.", problems=[Problem(("cursor",), "take next_cursor as it is")]
         ) from None

@@ -175,6 +175,8 @@ class Task(Base):
             "workflow_id",
             postgresql_where=text(f"{_IN_WORKFLOW} AND on_failure = 'cancel' AND status IN ('failed', 'cancelled')"),
         ),
+        # Which task was told of a memory (app/memory/forget.py).
+        Index("tasks_idx_stored", text("(result ->> 'id')"), postgresql_where=text("task_type = 'memory.store'")),
         Index("tasks_idx_mapped_from", "mapped_from", postgresql_where=text("mapped_from IS NOT NULL")),
         # The clock: only rows in flight, so both stay small.
         Index("tasks_idx_next_dispatch", "next_dispatch_at", postgresql_where=text("status = 'queued'")),

@@ -78,7 +78,7 @@ GUARDS = (
     ),
     _guard(
         "memory: what stands in a place is active", "app/memory/update.py",
-        "            AND EXISTS (SELECT FROM locked WHERE id = :replaced_by AND status = 'active')\n", "",
+        "WHERE id = :replaced_by AND status = 'active'\n", "WHERE id = :replaced_by\n",
         f"{_MEMORY}/test_change.py::test_two_that_replace_each_other_at_once_are_not_both_gone",
     ),
     _guard(

@@ -166,7 +166,7 @@ def _write_together(
         }
         db.execute(_MARK, params)
         done = {*fresh, *gone}
-        outbox.done(db, [entry.id for entry in entries if entry.memory_id in done])
+        outbox.done(db, [entry for entry in entries if entry.memory_id in done])
     metrics.MEMORIES_INDEXED.inc(len(fresh))
 
 

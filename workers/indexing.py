@@ -82,9 +82,8 @@ class Indexer:
             with statements() as db:
                 if one.collection_id is None:
                     generations.named(db, one.id, collection_id)
-                else:
+                elif generations.lost(db, one, collection_id):
                     log.warning("Chroma has lost the collection %s: all is indexed again", one.collection)
-                    generations.lost(db, one.id, collection_id, active=one.status == "active")
 
     def _finish(self) -> None:
         """With nothing left to do: let a generation that is built take over, and remove those that are retired."""

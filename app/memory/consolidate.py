@@ -60,9 +60,9 @@ def consolidate(
         scopes[row.memory_type, row.agent_id, row.session_id, row.user_id].append(row)
     groups = [group for some in scopes.values() for group in _groups(some, threshold)]
     if not dry_run:
-        importances = {row.id: row.importance for row in rows}
+        by_id = {row.id: row for row in rows}
         for group in groups:
-            _merge(db, wanted.owner, group, importances)
+            _merge(db, wanted.owner, by_id[group.kept], [by_id[one] for one in group.merged])
     return Consolidated(groups, min(len(rows), limit), len(rows) > limit)
 
 
@@ -70,7 +70,7 @@ def _rows(db: Db, wanted: Wanted, limit: int) -> list[Any]:
     condition, params = wanted.where()
     asked = text(
         f"""
-        SELECT m.id, m.memory_type, m.agent_id, m.session_id, m.user_id, m.importance, m.created_at,
+        SELECT m.id, m.version, m.expires_at, m.memory_type, m.agent_id, m.session_id, m.user_id, m.importance, m.created_at,
                coalesce(u.uses, 0) AS uses, array_send(CAST(m.embedding AS real[])) AS embedding
         FROM memory m LEFT JOIN memory_uses u ON u.memory_id = m.id
         WHERE {condition} AND m.status = 'active' AND m.embedder = :embedder AND m.embedding IS NOT NULL
@@ -99,8 +99,15 @@ def _groups(rows: Sequence[Any], threshold: float) -> list[Group]:
     return groups
 
 
-def _merge(db: Db, owner: str, group: Group, importances: dict[str, float | None]) -> None:
-    if replace(db, owner, group.merged, group.kept, MemoryStatus.MERGED):
-        most = max(importances[one] or 0.0 for one in (group.kept, *group.merged))
-        if most > (importances[group.kept] or 0.0):
-            update(db, owner, group.kept, {"importance": most})
+def _merge(db: Db, owner: str, kept: Any, merged: Sequence[Any]) -> None:
+    """Merge what has not changed since it was compared. The one that stands lasts as long as any of them would have."""
+    ids, versions = [row.id for row in merged], [row.version for row in merged]
+    done = replace(db, owner, ids, kept.id, MemoryStatus.MERGED, versions=versions, by_version=kept.version)
+    together = [kept, *(row for row in merged if row.id in set(done))]
+    if len(together) > 1:
+        ends = [row.expires_at for row in together]
+        changes = {
+            "importance": max(row.importance or 0.0 for row in together),
+            "expires_at": None if None in ends else max(ends),
+        }
+        update(db, owner, kept.id, changes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -171,9 +172,12 @@ def _look_among(db: Db, wanted: Wanted, asked: Asked, found: Dense) -> None:
     )
     rows = db.execute(held, params | {"most": index.MOST_AT_ONCE + 1}).all()
     if len(rows) <= _FEW:
-        found.cosines |= cosines(db, [row.id for row in rows], asked)
-        found.bound = -1.0
-        return
+        few = cosines(db, [row.id for row in rows], asked)
+        found.cosines |= few
+        # Vectors of a generation that is being built for another embedder are of no use here.
+        if len(few) == len(rows):
+            found.bound = -1.0
+            return
     collection, vectors = asked.serving.collection, asked.vector[None, :]
     if len(rows) <= index.MOST_AT_ONCE:
         keys = [index.key_of(row.id, row.indexed_version) for row in rows]
@@ -192,7 +196,7 @@ def _waiting(db: Db, wanted: Wanted, index_id: int, most: int) -> list[Any]:
         f"""
         SELECT m.id, m.content_sha256, m.content
         FROM (SELECT memory_id, max(id) AS newest FROM memory_outbox
-              WHERE index_id = :index_id AND owner = :w_owner GROUP BY memory_id) o
+              WHERE index_id = :index_id AND owner = :w_owner AND failed_at IS NULL GROUP BY memory_id) o
         JOIN memory m ON m.id = o.memory_id WHERE {condition}
         ORDER BY o.newest DESC LIMIT :most
         """  # noqa: S608
@@ -207,8 +211,16 @@ def _compare(asked: Asked, found: Dense) -> None:
         found.degraded_by.append("index_behind")
     rows = asked.waiting[:most]
     try:
-        vectors = _kept.embed(asked.embedder, [(bytes(row.content_sha256), row.content) for row in rows])
-    except (EmbedderAway, Unembeddable):
+        found.cosines |= _cosines_now(asked, rows)
+    except EmbedderAway:
         found.degraded_by.append("index_behind")
-        return
-    found.cosines |= {row.id: float(np.dot(made, asked.vector)) for row, made in zip(rows, vectors, strict=True)}
+    except Unembeddable:
+        # One of them spoils the others; each for itself then.
+        for row in rows:
+            with suppress(Unembeddable, EmbedderAway):
+                found.cosines |= _cosines_now(asked, [row])
+
+
+def _cosines_now(asked: Asked, rows: Sequence[Any]) -> dict[str, float]:
+    vectors = _kept.embed(asked.embedder, [(bytes(row.content_sha256), row.content) for row in rows])
+    return {row.id: float(np.dot(made, asked.vector)) for row, made in zip(rows, vectors, strict=True)}

@@ -15,7 +15,9 @@ from schema.memories import MemoryStatus, MemoryType
 _NO_IDS = ("export", "index", ".", "..")
 
 _Time = Annotated[Moment, PlainSerializer(rfc3339, return_type=str)]
-_Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+#: With room for as many again.
+_MOST = 10**9
+_Number = Annotated[int, Field(ge=1, le=_MOST)]
 
 
 class _State(Asked):
@@ -56,7 +58,7 @@ class MemoryDocument(_State, Scope, _Named):
     version: _Number = 1
     created_at: _Time | None = None
     updated_at: _Time | None = None
-    uses: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(0, description="How often searches answered with it.")
+    uses: Annotated[int, Field(ge=0, le=_MOST)] = Field(0, description="How often searches answered with it.")
     used_at: _Time | None = Field(None, description="When last.")
     history: list[MemoryVersionDocument] = Field(default_factory=list, description="Newest first.")
 

@@ -26,20 +26,23 @@ _LOCK = text(
     SELECT m.id FROM memory m WHERE m.id IN (SELECT id FROM asked) ORDER BY m.id FOR UPDATE
     """
 )
-# Answers that repeated requests would get, and what the task that stored it was given.
-_SCRUB = (
-    text(
-        """
-        UPDATE idempotency SET response = response || '{"content": "", "metadata": null}'
-        WHERE owner = :owner AND response->>'id' = ANY(:ids) AND response ? 'content'
-        """
-    ),
-    text(
-        """
-        UPDATE tasks SET payload = payload || '{"content": "(forgotten)", "metadata": null}'
-        WHERE id IN (SELECT task_id FROM memory WHERE id = ANY(:ids)) AND owner = :owner
-        """
-    ),
+# What tasks that stored it were given: those that made it, and those that came upon it.
+_SCRUB_TASKS = text(
+    """
+    UPDATE tasks SET payload = payload || '{"content": "(forgotten)", "metadata": null}'
+    WHERE owner = :owner AND id IN (
+        SELECT task_id FROM memory WHERE id = ANY(:ids)
+        UNION SELECT id FROM tasks WHERE task_type = 'memory.store' AND result->>'id' = ANY(:ids)
+    ) RETURNING id
+    """
+)
+# Answers that repeated requests would get, of memories and of those tasks.
+_SCRUB_ANSWERS = text(
+    """
+    UPDATE idempotency SET response = CASE WHEN response ? 'content' THEN response || '{"content": "", "metadata": null}'
+                                           ELSE response || '{"payload": {}}' END
+    WHERE owner = :owner AND response->>'id' = ANY(:ids) AND response ?| ARRAY['content', 'payload']
+    """
 )
 _DELETE = text("DELETE FROM memory WHERE id = ANY(:ids)")
 _EXPIRED = text(
@@ -60,8 +63,8 @@ def forget(db: Db, owner: str, ids: Sequence[str]) -> list[str]:
     outbox.hold(db)
     found = list(db.execute(_LOCK, {"ids": list(ids), "owner": owner}).scalars())
     if found:
-        for scrub in _SCRUB:
-            db.execute(scrub, {"ids": found, "owner": owner})
+        tasks = list(db.execute(_SCRUB_TASKS, {"ids": found, "owner": owner}).scalars())
+        db.execute(_SCRUB_ANSWERS, {"ids": [*found, *tasks], "owner": owner})
         # While the rows are there to be read.
         outbox.queue(db, found)
         db.execute(_DELETE, {"ids": found})

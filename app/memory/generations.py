@@ -33,7 +33,18 @@ _QUEUE_ALL = text(
     SELECT :index_id, id, owner, version FROM memory WHERE status = 'active' ORDER BY id
     """
 )
-_NAMED = text("UPDATE memory_indexes SET collection_id = :collection_id WHERE id = :id")
+_NAMED = text("UPDATE memory_indexes SET collection_id = :collection_id WHERE id = :id AND collection_id IS NULL")
+_RENAMED = text(
+    "UPDATE memory_indexes SET collection_id = :collection_id WHERE id = :id AND collection_id = :old RETURNING id"
+)
+# One that was begun for another embedder than the settings name now is not going to be finished.
+_ABANDON = text(
+    """
+    UPDATE memory_indexes SET status = 'retired', activated_at = now()
+    WHERE status = 'building' AND embedder <> :embedder RETURNING id
+    """
+)
+_IS_BUILDING = text("SELECT EXISTS (SELECT FROM memory_indexes WHERE id = :id AND status = 'building')")
 _UNQUEUE = text("DELETE FROM memory_outbox WHERE index_id = :index_id")
 _UNINDEXED = text("UPDATE memory SET indexed_version = 0 WHERE indexed_version > 0")
 _LEFT = text("SELECT EXISTS (SELECT FROM memory_outbox WHERE index_id = :index_id AND failed_at IS NULL)")
@@ -91,6 +102,8 @@ def start(db: Db, embedder: Embedder, *, status: str = "building") -> int | None
     """
     # Writes that do not know of it must be seen by what follows.
     outbox.hold_all(db)
+    for abandoned in db.execute(_ABANDON, {"embedder": embedder.name}).scalars().all():
+        db.execute(_UNQUEUE, {"index_id": abandoned})
     named = {"collection": f"clawq-memory-{secrets.token_hex(8)}", "embedder": embedder.name}
     index_id: int | None = db.execute(_ADD, named | {"dimensions": embedder.dimensions, "status": status}).scalar()
     if index_id is not None:
@@ -106,19 +119,32 @@ def named(db: Db, index_id: int, collection_id: str) -> None:
     db.execute(_NAMED, {"id": index_id, "collection_id": collection_id})
 
 
-def lost(db: Db, index_id: int, collection_id: str, *, active: bool) -> None:
-    """Chroma has lost the collection of an index and made a new one: all memories are queued for it again."""
+def lost(db: Db, serving: Any, collection_id: str) -> bool:
+    """Chroma has lost the collection of an index and made a new one: all memories are queued for it again.
+
+    Args:
+        serving: the index as it was seen.
+
+    Returns:
+        Whether that was to be done: somebody else may have.
+    """
     outbox.hold_all(db)
-    db.execute(_UNQUEUE, {"index_id": index_id})
-    if active:
+    renamed = {"id": serving.id, "collection_id": collection_id, "old": serving.collection_id}
+    if db.execute(_RENAMED, renamed).scalar() is None:
+        return False
+    db.execute(_UNQUEUE, {"index_id": serving.id})
+    if serving.status == "active":
         db.execute(_UNINDEXED)
-    db.execute(_QUEUE_ALL, {"index_id": index_id})
-    named(db, index_id, collection_id)
+    db.execute(_QUEUE_ALL, {"index_id": serving.id})
+    return True
 
 
 def flip(db: Db, index_id: int) -> bool:
     """Put the generation that is built in the place of the active one, if nothing is left to do for it."""
     outbox.hold_all(db)
+    # Another indexer may have done it.
+    if not db.execute(_IS_BUILDING, {"id": index_id}).scalar_one():
+        return False
     if db.execute(_LEFT, {"index_id": index_id}).scalar_one():
         return False
     for retired in db.execute(_RETIRE).scalars():

@@ -186,8 +186,8 @@ def _ask(action: Callable[[Any], Answer]) -> Answer:
         raise IndexLost from exc
     except chroma.REFUSALS as exc:
         raise IndexRefused(f"The index of memories does not take this: {exc}") from exc
-    except SettingsError:
-        raise
+    except SettingsError as exc:
+        raise IndexAway(exc.detail) from exc
     # Its client raises bare exceptions for what a server may answer.
     except Exception as exc:
         _breaker.failed()

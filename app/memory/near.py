@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.db import Db
 from app.embeddings.base import EmbedderAway, Unembeddable
 from app.embeddings.choose import embedder
+from app.errors import SettingsError
 from app.memory import dense
 from app.memory.find import get_many
 from app.memory.wanted import Wanted
@@ -35,10 +36,10 @@ def look(db: Db, owner: str, memories: Sequence[NewMemory]) -> list[Sequence[Lik
 
     None where that cannot be told now: the index or the embedder is away, or not ready.
     """
-    with_what = embedder()
     try:
+        with_what = embedder()
         vectors = with_what.embed([memory.content for memory in memories])
-    except (EmbedderAway, Unembeddable):
+    except (EmbedderAway, Unembeddable, SettingsError):
         return [None] * len(memories)
     found: list[Sequence[Likeness] | None] = []
     for memory, vector in zip(memories, vectors, strict=True):

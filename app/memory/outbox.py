@@ -47,7 +47,13 @@ _TAKE = text(
     RETURNING o.id, o.index_id, o.memory_id, o.version
     """
 )
-_DONE = text("DELETE FROM memory_outbox WHERE id = ANY(:ids)")
+# What had failed before is done with it, too.
+_DONE = text(
+    """
+    DELETE FROM memory_outbox
+    WHERE id = ANY(:ids) OR index_id = :index_id AND memory_id = ANY(:memory_ids) AND failed_at IS NOT NULL
+    """
+)
 _DEFER = text(
     "UPDATE memory_outbox SET available_at = now() + :wait_s * interval '1 second', error = :error WHERE id = ANY(:ids)"
 )
@@ -106,9 +112,12 @@ def take(db: Db, embedder: str, batch: int = BATCH) -> list[Entry]:
     return [Entry(*row) for row in db.execute(_TAKE, params)]
 
 
-def done(db: Db, ids: Sequence[int]) -> None:
-    """These are in the index."""
-    db.execute(_DONE, {"ids": list(ids)})
+def done(db: Db, entries: Sequence[Entry]) -> None:
+    """What these entries, of one index, are about is in it."""
+    if entries:
+        memory_ids = list({entry.memory_id for entry in entries})
+        ids = [entry.id for entry in entries]
+        db.execute(_DONE, {"ids": ids, "index_id": entries[0].index_id, "memory_ids": memory_ids})
 
 
 def defer(db: Db, ids: Sequence[int], error: str, wait_s: float) -> None:

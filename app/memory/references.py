@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import text
@@ -12,6 +13,9 @@ from app.errors import Problem
 
 _AGENTS = text("SELECT id FROM agents WHERE id = ANY(:ids)")
 _SESSIONS = text("SELECT id FROM sessions WHERE id = ANY(:ids) AND owner = :owner")
+
+
+_NOW = text("SELECT now()")
 
 
 class Scoped(Protocol):
@@ -32,3 +36,12 @@ def missing(db: Db, owner: str, memories: Sequence[Scoped]) -> list[Problem]:
         known = set(db.execute(statement, params).scalars()) if asked else set()
         problems += [Problem((p, name), f"there is no {noun} {one}") for p, one in asked.items() if one not in known]
     return problems
+
+
+def past(db: Db, ends: Mapping[int, datetime | None]) -> list[Problem]:
+    """Ends that lie in the past, by Postgres' clock; `loc` is (index, field)."""
+    given = {place: end for place, end in ends.items() if end is not None}
+    if not given:
+        return []
+    now: datetime = db.execute(_NOW).scalar_one()
+    return [Problem((place, "expires_at"), "must lie in the future") for place, end in given.items() if end <= now]

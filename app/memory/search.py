@@ -10,6 +10,7 @@ from app import metrics
 from app.db import Db
 from app.embeddings.base import EmbedderAway, Unembeddable
 from app.embeddings.choose import embedder
+from app.errors import SettingsError
 from app.memory import dense, keywords
 from app.memory.dense import Asked, Dense
 from app.memory.find import get_many
@@ -74,10 +75,10 @@ def search(db: Db, wanted: Wanted, query: str, *, limit: int = 10, mode: Mode = 
     """
     asked, part = None, Dense(bound=-1.0)
     if mode != "keyword":
-        with_what = embedder()
         try:
+            with_what = embedder()
             asked = dense.ask(db, wanted, with_what, with_what.embed([query])[0])
-        except (EmbedderAway, Unembeddable):
+        except (EmbedderAway, Unembeddable, SettingsError):
             part = Dense(degraded_by=["embedder_away"])
     ranked = keywords.candidates(db, wanted, query, _POOL)
     if asked:

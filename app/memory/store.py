@@ -11,13 +11,13 @@ from typing import Any, Literal
 from sqlalchemy import text
 
 from app.db import Db
-from app.errors import Conflict, NotFound, Problem
+from app.errors import Conflict, Invalid, NotFound, Problem
 from app.memory import near as near_
 from app.memory import outbox
 from app.memory.find import get
 from app.memory.forget import forget
 from app.memory.near import Likeness
-from app.memory.references import missing
+from app.memory.references import missing, past
 from app.memory.terms import indexed
 from app.memory.update import merge, replace, sha256, update
 from schema.base import new_id
@@ -53,6 +53,10 @@ _INSERT = text(
     """  # noqa: S608
 )
 _REPEATED = text(f"SELECT n.id AS asked, o.id FROM {_NEW} JOIN memory o ON {_SAME}")  # noqa: S608
+
+
+#: Times that the changes of others may come in between.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +101,13 @@ def store(
         task_id: the task that asks; when it asks again, the memory is found again.
 
     Raises:
+        Invalid: a text would have expired already.
         NotFound: an agent, a session or a memory that is superseded does not exist, or is another owner's.
         Conflict: a text is stored and forgotten by others at the same time, again and again.
     """
-    _check(db, owner, memories)
     if task_id and (found := db.execute(_OF_TASK, {"task_id": task_id, "owner": owner}).scalar()):
         return [Stored(found, "created")]
+    _check(db, owner, memories)
     likenesses = near_.look(db, owner, memories) if near != "ignore" else [None] * len(memories)
     outbox.hold(db)
     results: dict[int, Stored] = {}
@@ -123,6 +128,8 @@ def store(
 def _check(db: Db, owner: str, memories: Sequence[NewMemory]) -> None:
     asked = {one for memory in memories for one in memory.supersedes}
     known = set(db.execute(_ACTIVE, {"ids": list(asked), "owner": owner}).scalars()) if asked else set()
+    if late := past(db, {place: memory.expires_at for place, memory in enumerate(memories)}):
+        raise Invalid("What is stored must not have expired.", problems=late)
     problems = missing(db, owner, memories) + [
         Problem((place, "supersedes"), f"there is no active memory {one}")
         for place, memory in enumerate(memories)
@@ -139,15 +146,25 @@ def _merge(
     merged = {}
     for place, (memory, found) in enumerate(zip(memories, likenesses, strict=True)):
         for likeness in found or ():
-            try:
-                old = get(db, owner, likeness.id)
-                update(db, owner, likeness.id, merge(old, vars(memory)))
-            except (NotFound, Conflict):
-                # Gone since, or the text itself is remembered elsewhere in the scope: an exact repeat.
-                continue
-            merged[place] = Stored(likeness.id, "updated", found)
-            break
+            if _merge_into(db, owner, likeness.id, memory):
+                merged[place] = Stored(likeness.id, "updated", found)
+                break
     return merged
+
+
+def _merge_into(db: Db, owner: str, memory_id: str, memory: NewMemory) -> bool:
+    """Whether that was possible. What others change meanwhile is merged with, not overwritten."""
+    for _ in range(_ROUNDS):
+        try:
+            old = get(db, owner, memory_id)
+            update(db, owner, memory_id, merge(old, vars(memory)), version=old.version)
+        except NotFound:
+            return False
+        except Conflict:
+            # Another version by now; or the text itself is remembered elsewhere in the scope, an exact repeat.
+            continue
+        return True
+    return False
 
 
 def _insert(db: Db, owner: str, memories: Sequence[NewMemory], task_id: str | None) -> list[tuple[str, Result]]:

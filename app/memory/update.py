@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import text
 
 from app.db import Db
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, Invalid, NotFound, Problem
 from app.memory import outbox
+from app.memory.references import past
 from app.memory.terms import indexed
 from schema.memories import MemoryStatus
 
@@ -46,11 +47,14 @@ _CHANGE = text(
 _REPLACE = text(
     f"""
     WITH locked AS (
-        SELECT id, status FROM memory WHERE id = ANY(:asked || CAST(:replaced_by AS text)) AND owner = :owner
+        SELECT id, status, version FROM memory
+        WHERE id = ANY(:asked || CAST(:replaced_by AS text)) AND owner = :owner
         ORDER BY id FOR NO KEY UPDATE
     ), chosen AS (
-        SELECT id FROM locked WHERE status = 'active' AND id <> :replaced_by
-            AND EXISTS (SELECT FROM locked WHERE id = :replaced_by AND status = 'active')
+        SELECT l.id FROM locked l JOIN unnest(CAST(:asked AS text[]), CAST(:versions AS int[])) AS n (id, version) ON n.id = l.id
+        WHERE l.status = 'active' AND l.id <> :replaced_by AND l.version = coalesce(n.version, l.version)
+            AND EXISTS (SELECT FROM locked WHERE id = :replaced_by AND status = 'active'
+                        AND version = coalesce(:by_version, version))
     ), k AS ({_KEEP.replace("ANY(:ids)", "ANY (ARRAY(SELECT id FROM chosen))")})
     UPDATE memory m SET status = :status, replaced_by = :replaced_by, version = version + 1, updated_at = now()
     FROM chosen WHERE m.id = chosen.id
@@ -77,9 +81,12 @@ def update(db: Db, owner: str, memory_id: str, changes: dict[str, Any], version:
         version: the one that the change is meant for; None: any.
 
     Raises:
+        Invalid: it would have expired already.
         NotFound: there is none, it has expired, or is another owner's.
         Conflict: it has another version by now, or the text is already remembered in its scope.
     """
+    if late := past(db, {0: changes.get("expires_at")}):
+        raise Invalid("A change cannot make it expire in the past.", problems=[Problem(p.loc[1:], p.msg) for p in late])
     outbox.hold(db)
     row = db.execute(_LOCK, {"id": memory_id, "owner": owner}).mappings().one_or_none()
     if row is None:
@@ -100,14 +107,35 @@ def update(db: Db, owner: str, memory_id: str, changes: dict[str, Any], version:
     outbox.queue(db, [memory_id])
 
 
-def replace(db: Db, owner: str, ids: Sequence[str], by: str, status: MemoryStatus) -> list[str]:
+def replace(
+    db: Db,
+    owner: str,
+    ids: Sequence[str],
+    by: str,
+    status: MemoryStatus,
+    *,
+    versions: Sequence[int] | None = None,
+    by_version: int | None = None,
+) -> list[str]:
     """Put another memory in the place of active ones, which are kept: `status` says why.
+
+    Args:
+        versions: those that are meant, one for each of `ids`; None: any.
+        by_version: that of the other one.
 
     Returns:
         Those that were active; none if the other one is not.
     """
     outbox.hold(db)
-    params = {"asked": list(ids), "owner": owner, "status": status, "replaced_by": by}
+    meant = [None] * len(ids) if versions is None else list(versions)
+    params: dict[str, Any] = {
+        "asked": list(ids),
+        "versions": meant,
+        "owner": owner,
+        "status": status,
+        "replaced_by": by,
+    }
+    params["by_version"] = by_version
     replaced = list(db.execute(_REPLACE, params).scalars())
     outbox.queue(db, replaced)
     return replaced

@@ -42,6 +42,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("memory_id", name=op.f("memory_uses_pkey")),
     )
     _create_indexes_and_outbox()
+    op.create_index(
+        "tasks_idx_stored",
+        "tasks",
+        [sa.text("(result ->> 'id')")],
+        postgresql_where=sa.text("task_type = 'memory.store'"),
+    )
 
 
 def _add_to_memory() -> None:
