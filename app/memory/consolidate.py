@@ -70,8 +70,8 @@ def _rows(db: Db, wanted: Wanted, limit: int) -> list[Any]:
     condition, params = wanted.where()
     asked = text(
         f"""
-        SELECT m.id, m.version, m.expires_at, m.memory_type, m.agent_id, m.session_id, m.user_id, m.importance, m.created_at,
-               coalesce(u.uses, 0) AS uses, array_send(CAST(m.embedding AS real[])) AS embedding
+        SELECT m.id, m.version, m.expires_at, m.memory_type, m.agent_id, m.session_id, m.user_id, m.importance,
+               m.created_at, coalesce(u.uses, 0) AS uses, array_send(CAST(m.embedding AS real[])) AS embedding
         FROM memory m LEFT JOIN memory_uses u ON u.memory_id = m.id
         WHERE {condition} AND m.status = 'active' AND m.embedder = :embedder AND m.embedding IS NOT NULL
         ORDER BY m.created_at DESC, m.id DESC LIMIT :limit

@@ -39,8 +39,9 @@ _SCRUB_TASKS = text(
 # Answers that repeated requests would get, of memories and of those tasks.
 _SCRUB_ANSWERS = text(
     """
-    UPDATE idempotency SET response = CASE WHEN response ? 'content' THEN response || '{"content": "", "metadata": null}'
-                                           ELSE response || '{"payload": {}}' END
+    UPDATE idempotency
+    SET response = response || CASE WHEN response ? 'content' THEN CAST('{"content": "", "metadata": null}' AS jsonb)
+                                    ELSE '{"payload": {}}' END
     WHERE owner = :owner AND response->>'id' = ANY(:ids) AND response ?| ARRAY['content', 'payload']
     """
 )

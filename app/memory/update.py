@@ -51,7 +51,8 @@ _REPLACE = text(
         WHERE id = ANY(:asked || CAST(:replaced_by AS text)) AND owner = :owner
         ORDER BY id FOR NO KEY UPDATE
     ), chosen AS (
-        SELECT l.id FROM locked l JOIN unnest(CAST(:asked AS text[]), CAST(:versions AS int[])) AS n (id, version) ON n.id = l.id
+        SELECT l.id FROM locked l
+        JOIN unnest(CAST(:asked AS text[]), CAST(:versions AS int[])) AS n (id, version) ON n.id = l.id
         WHERE l.status = 'active' AND l.id <> :replaced_by AND l.version = coalesce(n.version, l.version)
             AND EXISTS (SELECT FROM locked WHERE id = :replaced_by AND status = 'active'
                         AND version = coalesce(:by_version, version))

@@ -158,3 +158,22 @@ def test_a_list_is_read_page_by_page_newest_first() -> None:
             break
     assert seen == ids[::-1]
     assert scalar("SELECT count(*) FROM memory") == 5
+
+
+def test_tasks_that_came_upon_a_memory_forget_its_text_too() -> None:
+    (memory_id,) = keep("my secret")
+    sql(
+        "INSERT INTO tasks (id, owner, task_type, description, payload, result, queue) VALUES"
+        """ ('t2', :owner, 'memory.store', '', '{"content": "my secret"}', jsonb_build_object('id', CAST(:id AS text)),
+             'memory')""",
+        owner=OWNER,
+        id=memory_id,
+    )
+    sql(
+        "INSERT INTO idempotency (owner, route, key, body_sha256, http_status, response) VALUES"
+        """ (:owner, 'r', 'k', '', 202, '{"id": "t2", "payload": {"content": "my secret"}}')""",
+        owner=OWNER,
+    )
+    do(forget, OWNER, [memory_id])
+    for place in ("SELECT payload FROM tasks", "SELECT response FROM idempotency"):
+        assert "secret" not in str(sql(place)), place

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
+from app.memory import consolidate as module
 from app.memory.consolidate import consolidate
 from app.memory.find import get
+from app.memory.update import update
 from app.memory.wanted import Wanted
 from tests.integration.memory.hands import catch_up, check, do, keep, look, row, texts
-from tests.support import OWNER, scalar
+from tests.support import OWNER, scalar, sql
 
 TEXT = "the quick brown fox jumps over the lazy dog and runs away into the deep dark forest at night"
 
@@ -52,3 +58,27 @@ def test_more_than_the_limit_is_told_of() -> None:
     catch_up()
     done = do(consolidate, Wanted(owner=OWNER), limit=2)
     assert (done.compared, done.more) == (2, True)
+
+
+def test_what_lasts_for_ever_is_not_merged_into_what_ends() -> None:
+    ends = sql("SELECT now() + interval '1 hour'")[0][0]
+    (kept,) = keep(TEXT, importance=0.9, expires_at=ends)
+    keep(TEXT + ".")
+    catch_up()
+    assert do(consolidate, Wanted(owner=OWNER)).groups[0].kept == kept
+    assert row(kept).expires_at is None
+
+
+def test_what_has_changed_since_it_was_compared_is_not_merged(memory: pytest.MonkeyPatch) -> None:
+    keep(TEXT, importance=0.9)
+    (changed,) = keep(TEXT + ".")
+    catch_up()
+    plain = module.replace
+
+    def overtaken(db: Any, *args: Any, **kwargs: Any) -> Any:
+        do(update, OWNER, changed, {"content": "the opposite"})
+        return plain(db, *args, **kwargs)
+
+    memory.setattr(module, "replace", overtaken)
+    do(consolidate, Wanted(owner=OWNER))
+    assert (row(changed).status, row(changed).content) == ("active", "the opposite")

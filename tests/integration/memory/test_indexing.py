@@ -11,7 +11,7 @@ import pytest
 from app.db import statements
 from app.embeddings.base import EmbedderAway, Unembeddable
 from app.embeddings.choose import embedder
-from app.memory import dense, generations, index, outbox
+from app.memory import dense, generations, index, outbox, search
 from app.memory.forget import forget
 from app.memory.update import update
 from app.settings import settings
@@ -252,3 +252,71 @@ def test_what_has_failed_does_not_hold_a_generation_up_and_is_not_called_indexed
     catch_up()
     assert do(dense.active, OWNER).id == built
     assert row(bad).indexed_version == 0
+
+
+def test_a_generation_takes_over_once_whoever_finishes_it() -> None:
+    keep("one")
+    catch_up()
+    built = do(generations.start, embedder())
+    sql("UPDATE memory_outbox SET failed_at = now(), failures = 9")
+    assert do(generations.flip, built)
+    assert not do(generations.flip, built), "another indexer comes late"
+    assert do(dense.active, OWNER).id == built
+    assert len(entries()) == 1, "what has failed is still on the list"
+
+
+def test_a_loss_that_somebody_else_has_seen_to_is_none() -> None:
+    (memory_id,) = keep("one")
+    catch_up()
+    (serving,) = do(generations.serving)
+    assert do(generations.lost, serving, "new")
+    do(forget, OWNER, [memory_id])
+    before = entries()
+    assert not do(generations.lost, serving, "newer")
+    assert entries() == before
+
+
+def test_what_had_failed_is_off_the_list_once_it_is_indexed(stub: Stub) -> None:
+    (memory_id,) = keep("bad")
+    stub.never = {"bad"}
+    for _ in range(outbox.MOST_FAILURES):
+        catch_up()
+        due()
+    do(update, OWNER, memory_id, {"content": "good"})
+    catch_up()
+    assert do(generations.failures, OWNER) == []
+    assert check().differences == 0
+
+
+def test_a_generation_for_an_embedder_that_is_given_up_is_replaced(stub: Stub) -> None:
+    keep("one")
+    catch_up()
+    sql("UPDATE memory_indexes SET embedder = 'old'")
+    other = Stub()
+    other.name = "other:3"
+    given_up = do(generations.start, other)
+    built = do(generations.start, stub)
+    assert built not in (None, given_up)
+    catch_up()
+    assert do(dense.active, OWNER).id == built
+
+
+def test_without_chroma_in_the_settings_words_answer(memory: pytest.MonkeyPatch) -> None:
+    keep("tea")
+    catch_up()
+    memory.delenv("VECTOR_DB_URL")
+    settings.cache_clear()
+    index.close()
+    found = look("tea")
+    assert (texts(found), found.degraded_by) == (["tea"], ["index_away"])
+
+
+def test_what_cannot_be_embedded_does_not_keep_searches_from_the_rest(memory: pytest.MonkeyPatch, stub: Stub) -> None:
+    memory.setattr(search, "embedder", lambda: stub)
+    memory.setattr(Stub, "at_hand", 10)
+    catch_up()
+    keep("good", "bad")
+    stub.never = {"bad"}
+    found = look("anything", mode="vector")
+    assert texts(found) == ["good"]
+    assert not found.degraded

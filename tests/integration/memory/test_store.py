@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app import publisher
-from app.errors import NotFound
+from app.errors import Invalid, NotFound
+from app.memory import store as store_module
 from app.memory.forget import sweep
 from app.memory.store import store
 from app.memory.update import update
@@ -146,3 +149,36 @@ def test_the_sweep_forgets_what_has_expired_and_tells_the_index() -> None:
     assert do(sweep) == 0
     assert sql("SELECT content FROM memory") == [("stays",)]
     assert [entry.memory_id for entry in outbox()] == [gone]
+
+
+def test_what_others_change_while_a_text_is_merged_stays(memory: pytest.MonkeyPatch) -> None:
+    catch_up()
+    (old,) = keep(NEARLY, metadata={"a": 1})
+    plain, calls = store_module.get, []
+
+    def overtaken(db: Any, owner: str, memory_id: str) -> Any:
+        found = plain(db, owner, memory_id)
+        if not calls:
+            calls.append(do(update, OWNER, old, {"metadata": {"a": 1, "b": 2}}))
+        return found
+
+    memory.setattr(store_module, "get", overtaken)
+    (stored,) = do(store, OWNER, [new(NEARLY + ".", metadata={"c": 3})], near="merge")
+    assert stored.result == "updated"
+    assert row(old).metadata == {"a": 1, "b": 2, "c": 3}
+
+
+def test_a_text_that_has_expired_already_is_refused() -> None:
+    past = sql("SELECT now() - interval '1 second'")[0][0]
+    with pytest.raises(Invalid) as refused:
+        do(store, OWNER, [new("fine"), new("late", expires_at=past)])
+    assert [problem.loc for problem in refused.value.problems] == [(1, "expires_at")]
+    (memory_id,) = keep("fine")
+    with pytest.raises(Invalid):
+        do(update, OWNER, memory_id, {"expires_at": past})
+
+
+def test_a_task_that_superseded_and_asks_again_finds_what_it_stored() -> None:
+    (old,) = keep("London")
+    (first,) = do(store, OWNER, [new("Paris", supersedes=[old])], task_id="t")
+    assert do(store, OWNER, [new("Paris", supersedes=[old])], task_id="t") == [first]
