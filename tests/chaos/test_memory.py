@@ -91,8 +91,7 @@ def die(rig: Rig, step: Step, act: Callable[[], object], victim: str) -> None:
     rig.heal()
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-@pytest.mark.parametrize("step", WRITING.values(), ids=WRITING)
+@pytest.mark.parametrize(("step", "victim"), deaths(WRITING))
 def test_whoever_dies_at_a_step_of_a_write_nothing_is_lost(
     rig: Rig, memories: Memories, step: Step, victim: str
 ) -> None:

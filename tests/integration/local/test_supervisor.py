@@ -192,7 +192,8 @@ def test_a_worker_gets_time_to_finish(stack: Stack, tmp_path: Path) -> None:
     )
     stack.procfile.write_text(f"worker: {sys.executable} '{program}'\n")
     stack.up()
-    until(lambda: logfiles.tail(stack.home.log("worker")))
+    # With its line end, which is written apart.
+    until(lambda: stack.home.log("worker").read_text() == "working\n")
     control.stop(stack.home, drain_s=20)
     assert logfiles.tail(stack.home.log("worker")) == ["working", "finished"]
 
