@@ -52,6 +52,8 @@ def _create_engine(**options: Any) -> Engine:
     psycopg2.extensions.set_wait_callback(_wait)
     made = create_engine(
         settings().require_database_url(),
+        # What people store is not for logs and errors.
+        hide_parameters=True,
         # A worker's slots, its heartbeat and its probes; each holds a connection only for a statement or two.
         pool_size=10,
         max_overflow=30,

@@ -56,14 +56,14 @@ _MARK = text(
 )
 
 
-def work(with_what: Embedder) -> int:
-    """Index one batch; returns how many entries of the outbox it took.
+def work(with_what: Embedder, batch: int = outbox.BATCH) -> int:
+    """Index a batch of at most so many; returns how many entries of the outbox it took.
 
     Raises:
         IndexAway: Chroma does not answer; the batch waits.
     """
     with statements() as db:
-        taken = outbox.take(db, with_what.name)
+        taken = outbox.take(db, with_what.name, batch)
         ids = sorted({entry.memory_id for entry in taken})
         rows = {row.id: row for row in db.execute(_READ, {"ids": ids, "embedder": with_what.name})} if ids else {}
     if not taken:
@@ -92,7 +92,9 @@ def _embed(with_what: Embedder, rows: dict[str, Any], taken: Sequence[Entry]) ->
             try:
                 vectors[one] = with_what.embed([rows[one].content])[0]
             except EmbedderAway as exc:
-                _put_off([one], taken, exc, of_its_own=False)
+                left = [other for other in missing if other not in vectors]
+                _put_off(left, taken, exc, of_its_own=False)
+                break
             except Unembeddable as exc:
                 _put_off([one], taken, exc, of_its_own=True)
     else:

@@ -14,7 +14,7 @@ from app.db import single, statements
 from app.embeddings.base import Embedder
 from app.embeddings.choose import embedder
 from app.errors import SettingsError
-from app.memory import generations, index
+from app.memory import generations, index, outbox
 from app.memory.index import IndexAway
 from app.queues import INDEX, Queue
 from workers.index_batch import work
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which an indexer makes room for what else waits in its queue, and rings for the rest.
 _TURN_S = 5.0
+#: The smallest batch.
+_LEAST = 16
 #: Memories after which the planner is told of them: to wait for autovacuum would make a minute of slow searches.
 _MANY = 2000
 #: Seconds before the same is said again.
@@ -35,6 +37,7 @@ class Indexer:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._untold = 0
+        self._batch = outbox.BATCH
         self._said: dict[str, float] = {}
 
     def run(self) -> None:
@@ -48,7 +51,11 @@ class Indexer:
                 self._finish()
             else:
                 publisher.ring_indexer()
-        except (IndexAway, SettingsError) as exc:
+        except IndexAway as exc:
+            # It may be that so many take too long: vectors that are nearly alike do.
+            self._batch = max(self._batch // 2, _LEAST)
+            self._complain(exc.detail)
+        except SettingsError as exc:
             # The clock asks again, every second.
             self._complain(exc.detail)
         finally:
@@ -57,8 +64,9 @@ class Indexer:
     def _work(self, with_what: Embedder) -> bool:
         """Whether all that was due is done."""
         until = time.monotonic() + _TURN_S
-        while done := work(with_what):
+        while done := work(with_what, self._batch):
             self._untold += done
+            self._batch = min(self._batch * 2, outbox.BATCH)
             if time.monotonic() > until:
                 return False
         return True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from api.payloads.common import In, Out, Page, PageQuery
 from app.memory.answers import LikenessOut, MemoryOut
@@ -14,12 +14,23 @@ from app.memory.wanted import Wanted
 from app.moments import Moment, Stamp
 from schema.memories import MemoryStatus, MemoryType
 
+#: Memories of a batch that near ones are looked for.
+_MOST_LOOKED_FOR = 100
+
 
 class MemoryBatchIn(In):
     """Texts that are remembered all or none."""
 
     memories: Annotated[list[NewMemoryIn], Field(min_length=1, max_length=MOST_AT_ONCE)]
-    on_near_duplicate: Policy = Field("ignore", description="As of a single one; to look for them takes its time.")
+    on_near_duplicate: Policy = Field(
+        "ignore", description=f"As of a single one. For at most {_MOST_LOOKED_FOR} memories: to look takes its time."
+    )
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        if self.on_near_duplicate != "ignore" and len(self.memories) > _MOST_LOOKED_FOR:
+            raise ValueError(f"on_near_duplicate: at most {_MOST_LOOKED_FOR} memories, or ignore")
+        return self
 
 
 class MemoryPatchIn(In):

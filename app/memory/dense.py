@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ POOL = 50
 #: So many vectors are read from Postgres and compared one by one, which no graph of an index can get wrong.
 _FEW = 200
 _SAME = 5
+#: Characters of texts that a search may embed besides the question.
+_MOST_CHARACTERS = 100_000
 #: What the index can be told in its own words.
 _IN_INDEX = ("memory_type", "agent_id", "session_id", "user_id")
 
@@ -206,10 +209,11 @@ def _waiting(db: Db, wanted: Wanted, index_id: int, most: int) -> list[Any]:
 
 def _compare(asked: Asked, found: Dense) -> None:
     """Compare with what waits for the index."""
-    most = asked.embedder.at_hand
-    if len(asked.waiting) > most:
+    sizes = accumulate(len(row.content) for row in asked.waiting)
+    fitting = sum(size <= _MOST_CHARACTERS for size in sizes)
+    rows = asked.waiting[: min(fitting, asked.embedder.at_hand)]
+    if len(rows) < len(asked.waiting):
         found.degraded_by.append("index_behind")
-    rows = asked.waiting[:most]
     try:
         found.cosines |= _cosines_now(asked, rows)
     except EmbedderAway:

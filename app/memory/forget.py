@@ -62,7 +62,10 @@ def forget(db: Db, owner: str, ids: Sequence[str]) -> list[str]:
         The ids of all that are gone now; others do not exist, or are another owner's.
     """
     outbox.hold(db)
-    found = list(db.execute(_LOCK, {"ids": list(ids), "owner": owner}).scalars())
+    found: list[str] = []
+    # Again, for what was merged into them before their rows were held.
+    while (now := list(db.execute(_LOCK, {"ids": list(ids), "owner": owner}).scalars())) != found:
+        found = now
     if found:
         tasks = list(db.execute(_SCRUB_TASKS, {"ids": found, "owner": owner}).scalars())
         db.execute(_SCRUB_ANSWERS, {"ids": [*found, *tasks], "owner": owner})

@@ -133,8 +133,6 @@ def lost(db: Db, serving: Any, collection_id: str) -> bool:
     if db.execute(_RENAMED, renamed).scalar() is None:
         return False
     db.execute(_UNQUEUE, {"index_id": serving.id})
-    if serving.status == "active":
-        db.execute(_UNINDEXED)
     db.execute(_QUEUE_ALL, {"index_id": serving.id})
     return True
 

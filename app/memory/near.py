@@ -44,7 +44,14 @@ def look(db: Db, owner: str, memories: Sequence[NewMemory]) -> list[Sequence[Lik
     found: list[Sequence[Likeness] | None] = []
     for memory, vector in zip(memories, vectors, strict=True):
         memory_type, agent_id, session_id, user_id = memory.scope
-        wanted = Wanted(owner=owner, memory_type=memory_type, agent_id=agent_id, session_id=session_id, user_id=user_id)
+        wanted = Wanted(
+            owner=owner,
+            memory_type=memory_type,
+            agent_id=agent_id,
+            session_id=session_id,
+            user_id=user_id,
+            exact=True,
+        )
         seen = dense.hear(db, wanted, dense.ask(db, wanted, with_what, vector), enough=1)
         complete = not set(seen.degraded_by) - {"index_behind"}
         found.append(_alike(db, owner, memory, seen.cosines) if complete else None)
@@ -54,12 +61,6 @@ def look(db: Db, owner: str, memories: Sequence[NewMemory]) -> list[Sequence[Lik
 def _alike(db: Db, owner: str, memory: NewMemory, cosines: dict[str, float]) -> list[Likeness]:
     close = {one: cosine for one, cosine in cosines.items() if cosine >= THRESHOLD}
     rows = get_many(db, owner, list(close)) if close else {}
-    # What is wanted of None is any; a scope wants none.
-    same = [
-        row
-        for row in rows.values()
-        if (row.memory_type, row.agent_id, row.session_id, row.user_id) == memory.scope
-        and row.content != memory.content
-    ]
+    same = [row for row in rows.values() if row.content != memory.content]
     alike = [Likeness(row.id, round(min(close[row.id], 1.0), 6)) for row in same]
     return sorted(alike, key=lambda likeness: -likeness.similarity)[:_MOST]

@@ -9,6 +9,7 @@ from typing import Any
 from app.memory.filters import compile_filter
 from schema.memories import MemoryStatus
 
+_SCOPE = ("agent_id", "session_id", "user_id")
 _COLUMNS = ("memory_type", "agent_id", "session_id", "user_id", "status")
 
 
@@ -28,6 +29,8 @@ class Wanted:
     status: str | None = MemoryStatus.ACTIVE
     #: Whether those count that have expired and are not swept yet.
     expired: bool = False
+    #: Whether None means none: of agent, session and user.
+    exact: bool = False
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """A condition on `memory AS m`, and its parameters, whose names start with w_ or f_.
@@ -41,6 +44,8 @@ class Wanted:
             if (value := getattr(self, column)) is not None:
                 conditions.append(f"m.{column} = :w_{column}")
                 params[f"w_{column}"] = value
+            elif self.exact and column in _SCOPE:
+                conditions.append(f"m.{column} IS NULL")
         if self.created_after is not None:
             conditions.append("m.created_at > :w_after")
             params["w_after"] = self.created_after

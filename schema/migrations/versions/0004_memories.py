@@ -69,7 +69,12 @@ def _add_to_memory() -> None:
     # Rows that somebody wrote by hand; the database is UTF-8.
     op.execute(
         "UPDATE memory SET content_sha256 = sha256(convert_to(content, 'UTF8')),"
-        " keywords = to_tsvector('english', content), embedding = NULL"
+        " keywords = to_tsvector('english', left(content, 50000)), embedding = NULL, memory_type = CASE WHEN memory_type"
+        " IN ('episodic', 'semantic', 'procedural', 'working') THEN memory_type ELSE 'semantic' END"
+    )
+    op.execute(
+        "UPDATE memory m SET status = 'superseded' WHERE EXISTS (SELECT FROM memory o WHERE o.owner = m.owner"
+        " AND o.content_sha256 = m.content_sha256 AND o.memory_type = m.memory_type AND o.id < m.id)"
     )
     # The indexer changes each row once, in columns that no index has: where the page has room for that, and the vector
     # lies apart, the indexes need not know.
