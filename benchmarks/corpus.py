@@ -64,12 +64,17 @@ class Corpus:
 
 def corpora() -> list[Corpus]:
     """All of them."""
-    return [
-        _corpus("docstrings", _docstrings()),
-        _corpus("rules", _rules()),
-        _corpus("commands", _commands()),
-        _corpus("passages", _passages()),
-    ]
+    return [_corpus("docstrings", _docstrings()), rules(), _corpus("commands", _commands()), passages()]
+
+
+def rules() -> Corpus:
+    """What Ruff's rules are for."""
+    return _corpus("rules", _rules())
+
+
+def passages() -> Corpus:
+    """Sentences of Python's language reference."""
+    return _corpus("passages", _passages())
 
 
 def _corpus(name: str, pairs: Iterable[tuple[str | None, str]]) -> Corpus:

@@ -39,7 +39,7 @@ from schema.migrate import migrate
 #: Candidates of each part, as a search takes them, and how many are answered.
 POOL, ANSWERS = 50, 10
 #: The weight of words in a search (app/memory/score.py), and those that it is compared with.
-WEIGHT = 0.5
+WEIGHT = 0.3
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 _PROJECTED = 256
 

@@ -31,13 +31,13 @@ def made(**values: Any) -> Score:
 )
 def test_all_but_relevance_stays_within_bounds(cosine: float, keyword_share: float, **others: Any) -> None:
     found = score(cosine, keyword_share, **others)
-    relevance = max(cosine, 0) + 0.5 * keyword_share
+    relevance = max(cosine, 0) + 0.3 * keyword_share
     assert 0.3 * relevance - 1e-9 <= found.total <= 1.5 * relevance + 1e-9
     assert math.isfinite(found.total)
 
 
 def test_new_unused_and_of_middling_importance_it_is_relevance_alone() -> None:
-    assert made(cosine=0.4, keyword_share=0.6).total == pytest.approx(0.7)
+    assert made(cosine=0.4, keyword_share=0.6).total == pytest.approx(0.58)
     assert made(importance=None) == made(importance=0.5)
 
 
@@ -63,7 +63,7 @@ def test_what_points_the_other_way_counts_as_nothing() -> None:
 
 
 def test_half_of_what_can_fade_has_faded_after_the_half_life() -> None:
-    assert made(memory_type="working", age_s=DAY_S).parts["recency"] == pytest.approx(0.7)
+    assert made(memory_type="working", age_s=DAY_S).parts["recency"] == pytest.approx(0.58)
     assert made(memory_type="episodic", age_s=30 * DAY_S).parts["recency"] == pytest.approx(0.8)
     assert made(memory_type="episodic", age_s=-5).parts["recency"] == 1
 
@@ -71,6 +71,6 @@ def test_half_of_what_can_fade_has_faded_after_the_half_life() -> None:
 def test_the_parts_make_the_total() -> None:
     found = made(cosine=0.3, keyword_share=0.2, importance=0.9, memory_type="working", age_s=5000, uses=3)
     parts = found.parts
-    relevance = parts["cosine"] + 0.5 * parts["keyword"]
+    relevance = parts["cosine"] + 0.3 * parts["keyword"]
     assert found.total == pytest.approx(relevance * parts["importance"] * parts["recency"] * parts["uses"])
     assert list(parts) == ["cosine", "keyword", "importance", "recency", "uses"]
