@@ -63,7 +63,7 @@ def test_what_points_the_other_way_counts_as_nothing() -> None:
 
 
 def test_half_of_what_can_fade_has_faded_after_the_half_life() -> None:
-    assert made(memory_type="working", age_s=DAY_S).parts["recency"] == pytest.approx(0.58)
+    assert made(memory_type="working", age_s=DAY_S).parts["recency"] == pytest.approx(0.7)
     assert made(memory_type="episodic", age_s=30 * DAY_S).parts["recency"] == pytest.approx(0.8)
     assert made(memory_type="episodic", age_s=-5).parts["recency"] == 1
 
