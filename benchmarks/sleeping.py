@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.celery import celery_app
 from app.queues import Queue
+from app.tasks.claim import Claim
 from app.tasks.types import TASK_TYPES, TaskType
 from workers.handlers import HANDLERS
 
@@ -37,9 +38,9 @@ class SleepPayload(BaseModel):
     add: list[int] = []
 
 
-def sleep(payload: dict[str, Any]) -> dict[str, Any]:
+def sleep(claim: Claim) -> dict[str, Any]:
     """Take time, then answer one more than the sum of `add`."""
-    asked = SleepPayload.model_validate(payload)
+    asked = SleepPayload.model_validate(claim.payload)
     time.sleep(asked.s)
     deadline = time.monotonic() + _PATIENCE_S
     while asked.while_there and Path(asked.while_there).exists():
