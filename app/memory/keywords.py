@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -32,6 +33,8 @@ _BUDGET = 700
 _MOST_ROWS = 2 * _BUDGET
 #: A word is counted up to here; what is more frequent is not chosen by itself.
 _MOST_COUNTED = 1000
+#: Of so many it is looked up how long they are.
+_SAMPLE = 300
 #: Combinations are of the rarest words alone, and of so many at most.
 _RAREST = 8
 _TOGETHER = 3
@@ -68,6 +71,28 @@ class _Word:
     weight: float
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the memories that there are to choose from."""
+
+    #: How many there are.
+    total: float
+    #: Bytes of a usual one.
+    length: float
+    #: The words of the question as tsqueries, and how many memories hold each.
+    queries: Sequence[str]
+    documents: Sequence[float]
+
+    def words(self) -> list[_Word]:
+        """The words that any memory holds, rarest first."""
+        words = [
+            _Word(query, number, math.log(1 + (self.total - number + 0.5) / (number + 0.5)))
+            for query, number in zip(self.queries, self.documents, strict=True)
+            if number
+        ]
+        return sorted(words, key=lambda word: (-word.weight, word.query))
+
+
 def candidates(db: Db, wanted: Wanted, query: str, limit: int) -> list[tuple[str, float]]:
     """The ids of `limit` memories that fit the words of `query`, with their scores, which are positive; best first.
 
@@ -81,22 +106,18 @@ def candidates(db: Db, wanted: Wanted, query: str, limit: int) -> list[tuple[str
     if not lexemes:
         return []
     condition, params = wanted.where()
-    queries = [_quoted(lexeme) for lexeme in lexemes]
-    expected = _expected(db, condition, params)
-    # Where the planner expects many there are more than a few; where it expects few there may be many all the same.
-    if expected < 10 * _FEW and (few := _look_at_few(db, condition, params, queries)):
-        words = _weighed(queries, few[1:], few[0])
-        return _ranked(db, condition, params, words, [_any(words)], few[0], limit) if words else []
-    documents = _documents(db, condition, params, lexemes, queries, expected)
-    total = max(expected, 4 * max(documents))
-    words = _weighed(queries, documents, total)
+    known = _known(db, condition, params, lexemes)
+    words = known.words()
     if not words:
         return []
-    either = _chosen(words, total)
-    found = _ranked(db, condition, params, words, either, _MOST_ROWS, limit)
+    ranked = partial(_ranked, db, condition, params, words, known.length)
+    if known.total < _FEW:
+        return ranked([_any(words)], limit)
+    either = _chosen(words, known.total)
+    found = ranked(either, limit)
     if len(found) < limit and either != [_any(words)]:
         # What fits less, as far as it is read.
-        found += _ranked(db, condition, params, words, [_any(words)], _MOST_ROWS, limit)
+        found += ranked([_any(words)], limit)
     best = {one: score for one, score in reversed(found)}
     return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
@@ -110,49 +131,44 @@ def _quoted(lexeme: str) -> str:
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def _expected(db: Db, condition: str, params: Mapping[str, Any]) -> int:
-    """How many memories the planner expects to fulfil the condition: to count them would take too long."""
+def _known(db: Db, condition: str, params: Mapping[str, Any], lexemes: Sequence[str]) -> _Known:
+    """Find out about the memories that there are to choose from: by looking at all of them only if they are few."""
+    queries = [_quoted(lexeme) for lexeme in lexemes]
+    # To count them would take too long.
     explained = db.execute(text(f"EXPLAIN (FORMAT JSON) SELECT FROM memory m WHERE {condition}"), params).scalar_one()
-    return int(explained[0]["Plan"]["Plan Rows"])
-
-
-def _look_at_few(db: Db, condition: str, params: Mapping[str, Any], queries: Sequence[str]) -> list[int]:
-    """How many memories there are, then how many of them hold each word; nothing if there are not few."""
-    columns = "".join(f", count(*) FILTER (WHERE keywords @@ CAST(:q{n} AS tsquery))" for n in range(len(queries)))
-    statement = f"SELECT count(*){columns} FROM (SELECT m.keywords FROM memory m WHERE {condition} LIMIT :few) few"  # noqa: S608
-    found = db.execute(text(statement), {**params, **_numbered("q", queries), "few": _FEW}).one()
-    return list(found) if found[0] < _FEW else []
-
-
-def _documents(
-    db: Db, condition: str, params: Mapping[str, Any], lexemes: Sequence[str], queries: Sequence[str], expected: int
-) -> list[float]:
-    """How many memories hold each word: what is common is estimated, the rest counted."""
+    expected = int(explained[0]["Plan"]["Plan Rows"])
+    # Where the planner expects many there are more than a few; where it expects few there may be many all the same.
+    if expected < 10 * _FEW and (few := _known_of_few(db, condition, params, queries)).total < _FEW:
+        return few
     # They are not few; so if few are expected, ANALYZE knows nothing of them.
     common = _common.read(db) if expected >= _FEW else {}
-    found = [common.get(lexeme, 0.0) * expected for lexeme in lexemes]
-    unknown = [n for n, documents in enumerate(found) if not documents]
-    if not unknown:
-        return found
-    columns = ", ".join(
-        f"(SELECT count(*) FROM (SELECT FROM memory m WHERE {condition}"  # noqa: S608
+    documents = [common.get(lexeme, 0.0) * expected for lexeme in lexemes]
+    unknown = [n for n, number in enumerate(documents) if not number]
+    counts = "".join(
+        f", (SELECT count(*) FROM (SELECT FROM memory m WHERE {condition}"  # noqa: S608
         f" AND m.keywords @@ CAST(:q{n} AS tsquery) LIMIT :most) held)"
         for n in unknown
     )
-    asked = {**params, **{f"q{n}": queries[n] for n in unknown}, "most": _MOST_COUNTED}
-    for n, counted in zip(unknown, db.execute(text(f"SELECT {columns}"), asked).one(), strict=True):
-        found[n] = float(counted)
-    return found
+    statement = f"""
+        SELECT (SELECT avg(octet_length(content))
+                FROM (SELECT m.content FROM memory m WHERE {condition} LIMIT :sample) usual){counts}
+        """  # noqa: S608
+    asked = {**params, **{f"q{n}": queries[n] for n in unknown}, "most": _MOST_COUNTED, "sample": _SAMPLE}
+    length, *counted = db.execute(text(statement), asked).one()
+    for n, number in zip(unknown, counted, strict=True):
+        documents[n] = number
+    return _Known(max(expected, 4 * max(documents)), float(length or 0), queries, documents)
 
 
-def _weighed(queries: Sequence[str], documents: Sequence[float], total: float) -> list[_Word]:
-    """The words that any memory holds, rarest first."""
-    words = [
-        _Word(query, number, math.log(1 + (total - number + 0.5) / (number + 0.5)))
-        for query, number in zip(queries, documents, strict=True)
-        if number
-    ]
-    return sorted(words, key=lambda word: (-word.weight, word.query))
+def _known_of_few(db: Db, condition: str, params: Mapping[str, Any], queries: Sequence[str]) -> _Known:
+    """What is known from looking at all, or at the first `_FEW`."""
+    counts = "".join(f", count(*) FILTER (WHERE keywords @@ CAST(:q{n} AS tsquery))" for n in range(len(queries)))
+    statement = f"""
+        SELECT count(*), avg(octet_length(content)){counts}
+        FROM (SELECT m.keywords, m.content FROM memory m WHERE {condition} LIMIT :few) few
+        """  # noqa: S608
+    total, length, *documents = db.execute(text(statement), {**params, **_numbered("q", queries), "few": _FEW}).one()
+    return _Known(total, float(length or 0), queries, documents)
 
 
 def _chosen(words: Sequence[_Word], total: float) -> list[str]:
@@ -209,14 +225,14 @@ def _ranked(
     condition: str,
     params: Mapping[str, Any],
     words: Sequence[_Word],
+    length: float,
     either: Sequence[str],
-    most: int,
     limit: int,
 ) -> list[tuple[str, float]]:
     """The best of the memories that fit any tsquery of `either`.
 
     `ts_rank` of one word is 1 + 1/4 + … + 1/n² over that sum's limit, π²/6, where it stands n times in the text: so it
-    tells n, without reading all words of the text. A text is as long as it has different words.
+    tells n, without reading all words of the text.
     """
     fits = " OR ".join(f"m.keywords @@ CAST(:e{n} AS tsquery)" for n in range(len(either)))
     ranks = ", ".join(f"ts_rank('{{1,1,1,1}}', keywords, CAST(:q{n} AS tsquery)) AS r{n}" for n in range(len(words)))
@@ -225,14 +241,13 @@ def _ranked(
         " ELSE 0 END"
         for n in range(len(words))
     )
-    # What lies apart from its row is read once, by the concatenation.
+    # What lies apart from its row is read once, by the concatenation; its length is known without that.
     statement = f"""
         WITH found AS MATERIALIZED (
-          SELECT m.id, m.keywords || '' AS keywords FROM memory m WHERE {condition} AND ({fits}) LIMIT :most
-        ), usual AS (SELECT greatest(avg(length(keywords)), 1)::float8 AS length FROM found),
-        ranked AS MATERIALIZED (
-          SELECT id, :k1 * (1 - :b + :b * length(keywords) / usual.length) AS long, {ranks} FROM found, usual
-        )
+          SELECT m.id, m.keywords || '' AS keywords,
+                 CAST(:least AS float8) + CAST(:a_byte AS float8) * octet_length(m.content) AS long
+          FROM memory m WHERE {condition} AND ({fits}) LIMIT :most
+        ), ranked AS MATERIALIZED (SELECT id, long, {ranks} FROM found)
         SELECT id, {parts} AS score FROM ranked ORDER BY score DESC, id LIMIT :limit
         """  # noqa: S608
     asked = {
@@ -240,7 +255,8 @@ def _ranked(
         **_numbered("e", either),
         **_numbered("q", [word.query for word in words]),
         **_numbered("w", [word.weight * (_K1 + 1) for word in words]),
-        **{"most": most, "limit": limit, "k1": _K1, "b": _B, "limit_of_sum": math.pi**2 / 6},
+        **{"least": _K1 * (1 - _B), "a_byte": _K1 * _B / max(length, 1.0), "limit_of_sum": math.pi**2 / 6},
+        **{"most": _MOST_ROWS, "limit": limit},
     }
     return [(row.id, row.score) for row in db.execute(text(statement), asked)]
 

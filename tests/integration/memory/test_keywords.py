@@ -180,7 +180,7 @@ def _spy(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     ranked = keywords._ranked
 
     def spy(*args: Any) -> Any:
-        seen.append(list(args[4]))
+        seen.append(list(args[5]))
         return ranked(*args)
 
     monkeypatch.setattr(keywords, "_ranked", spy)
