@@ -7,6 +7,7 @@ import threading
 import time
 
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import publisher
 from app.celery import celery_app
@@ -55,9 +56,9 @@ class Indexer:
             # It may be that so many take too long: vectors that are nearly alike do.
             self._batch = max(self._batch // 2, _LEAST)
             self._complain(exc.detail)
-        except SettingsError as exc:
+        except (SQLAlchemyError, SettingsError) as exc:
             # The clock asks again, every second.
-            self._complain(exc.detail)
+            self._complain(exc.detail if isinstance(exc, SettingsError) else f"Postgres: {type(exc).__name__}.")
         finally:
             self._turn.release()
 
