@@ -74,7 +74,7 @@ GUARDS = (
     ),
     _guard(
         "memory: writes hold the indexes", "app/memory/outbox.py", "    db.execute(_HOLD)\n", "",
-        f"{_MEMORY}/test_indexing.py::test_a_write_that_is_under_way_is_not_overlooked_by_a_new_generation",
+        f"{_MEMORY}/test_generations.py::test_a_write_that_is_under_way_is_not_overlooked_by_a_new_generation",
     ),
     _guard(
         "memory: what stands in a place is active", "app/memory/update.py",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from app.db import statements
+from app.embeddings.base import EmbedderAway, Unembeddable
 from app.memory import dense, index
 from app.memory.search import Found, search
 from app.memory.store import NewMemory, store
@@ -77,3 +80,29 @@ def session(session_id: str = "talk", owner: str = OWNER) -> str:
     """A session of an owner."""
     sql("INSERT INTO sessions (id, owner, session_type) VALUES (:id, :owner, 'chat')", id=session_id, owner=owner)
     return session_id
+
+
+class Stub:
+    """An embedder whose faults a test chooses."""
+
+    name = "stub:3"
+    dimensions = 3
+    at_hand = 0
+
+    def __init__(self) -> None:
+        self.away = False
+        self.never: set[str] = set()
+        self.seen: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        if self.away:
+            raise EmbedderAway
+        if self.never & set(texts):
+            raise Unembeddable
+        self.seen += texts
+        return np.array([[1.0, 0.0, 0.0]] * len(texts), dtype=np.float32)
+
+
+def due() -> None:
+    """Let everything in the outbox be due now."""
+    sql("UPDATE memory_outbox SET available_at = now()")
