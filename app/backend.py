@@ -26,6 +26,10 @@ class QuietBackend(RedisBackend):
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nobody will ask for it."""
 
+    def _store_result(self, task_id: str, result: Any, *_: Any, **__: Any) -> Any:
+        """Nobody will ask for it. Celery would store the failure of a body that could not be sent, for a day."""
+        return result
+
     @cached_property
     def _chord_cleanup_script(self) -> Any:
         script = self.client.register_script(CHORD_CLEANUP_LUA)

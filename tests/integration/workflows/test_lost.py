@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app import publisher
+from app.celery import celery_app
 from app.db import transaction
 from app.tasks.claim import Claim
 from app.tasks.finish import finish
@@ -70,6 +71,23 @@ def test_a_counter_that_is_lost() -> None:
     work()
     assert states(workflow_id)["d"] == "pending"
     assert tasks_of(workflow_id)["d"].next_dispatch_at is not None
+    retry_now(workflow_id)
+    work()
+    _each_once(workflow_id)
+
+
+def test_a_body_that_redis_does_not_take(clawq: pytest.MonkeyPatch) -> None:
+    workflow_id = _diamond()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("gone")
+
+    with clawq.context() as gone:
+        gone.setattr(celery_app.amqp, "_retry_publish", fail)
+        for envelope in _until_header(workflow_id):
+            envelope.open()
+    # Celery's own backend would keep that failure for a day.
+    assert not list(publisher.client().scan_iter("celery-task-meta-*"))
     retry_now(workflow_id)
     work()
     _each_once(workflow_id)
