@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 
 from app.errors import Conflict, NotFound
@@ -66,26 +69,21 @@ def test_what_was_superseded_can_be_brought_back() -> None:
 
 def test_two_that_replace_each_other_at_once_are_not_both_gone() -> None:
     a, b = keep("one", "two")
-    first = Aside(lambda db: (replace(db, OWNER, [a], b, MemoryStatus.MERGED), _hold(second_waits))[0])
-    second_waits = _Gate()
-    eventually(lambda: first.pid)
+    done, second_waits = threading.Event(), threading.Event()
+
+    def replace_and_wait(db: Any) -> list[str]:
+        replaced = replace(db, OWNER, [a], b, MemoryStatus.MERGED)
+        done.set()
+        assert second_waits.wait(30)
+        return replaced
+
+    first = Aside(replace_and_wait)
+    assert done.wait(30)
     second = Aside(lambda db: replace(db, OWNER, [b], a, MemoryStatus.MERGED))
     eventually(second.is_blocked)
-    second_waits.open()
+    second_waits.set()
     assert (first.join(), second.join()) == ([a], [])
     assert row(b).status == "active"
-
-
-class _Gate:
-    def __init__(self) -> None:
-        self.is_open = False
-
-    def open(self) -> None:
-        self.is_open = True
-
-
-def _hold(gate: _Gate) -> None:
-    eventually(lambda: gate.is_open)
 
 
 def test_what_is_forgotten_is_gone_with_its_history_its_uses_and_its_merged_ones() -> None:
