@@ -73,8 +73,14 @@ def drop(name: str) -> None:
 
 
 def put(name: str, keys: Sequence[str], vectors: Vectors, metadatas: Sequence[Mapping[str, Any]]) -> None:
-    """Write up to `MOST_AT_ONCE` entries. Raises IndexAway, IndexLost."""
-    _in(name, lambda c: c.upsert(ids=list(keys), embeddings=vectors, metadatas=[dict(m) for m in metadatas]))
+    """Write up to `MOST_AT_ONCE` entries; one that is there stays, for an entry never changes.
+
+    Raises:
+        IndexAway: Chroma does not answer; it may do it all the same.
+        IndexLost: there is no such collection.
+    """
+    # To write what is there again would cost more than to write it.
+    _in(name, lambda c: c.add(ids=list(keys), embeddings=vectors, metadatas=[dict(m) for m in metadatas]))
 
 
 def remove(name: str, keys: Sequence[str]) -> None:

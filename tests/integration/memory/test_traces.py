@@ -13,7 +13,7 @@ import pytest
 
 from app.embeddings.choose import embedder
 from app.local import serve_chroma, services
-from app.memory import generations, index
+from app.memory import chroma, generations, index
 from app.memory.forget import forget
 from app.settings import settings
 from benchmarks.texts import sentences
@@ -35,7 +35,8 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_chroma(memory: pytest.MonkeyPatch, place: Path) -> Iterator[Any]:
-    """Start that Chroma, or start it again; the process goes on with it."""
+    """Start that Chroma, or start it again; the process goes on with it. It writes graphs every thousand entries."""
+    memory.setitem(chroma._HNSW, "sync_threshold", 1000)
     running: list[Any] = []
 
     def restart() -> None:
@@ -59,7 +60,7 @@ def rebuild() -> None:
     catch_up()
 
 
-# Chroma writes its graphs to files a thousand entries at a time: with few entries all is in its database.
+# With few entries all is in Chroma's database, and no graph has been written to a file.
 @pytest.mark.parametrize("others", [20, 1100])
 def test_what_is_forgotten_is_in_no_file_after_a_rebuild_and_a_restart(
     own_chroma: Any, place: Path, others: int
