@@ -84,7 +84,7 @@ class Memories:
         for request in requests:
             client.send(request)
         accepted = time.perf_counter() - began
-        until(lambda: self._pending() == 0, PATIENCE_S)
+        until(lambda: self._pending() == 0, PATIENCE_S, every_s=1)
         self.count += len(texts)
         return len(texts) / accepted, len(texts) / (time.perf_counter() - began)
 
