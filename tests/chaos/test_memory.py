@@ -32,7 +32,7 @@ class Step:
 
 
 CLAIM = (b"WITH taken AS", b"COMMIT")
-PUT = (b"/upsert", b'"uris":null}')
+PUT = (b"/add ", b'"uris":null}')
 # The answer to this is an answer to the last thing that a batch tells Postgres.
 BATCH = (b"FOR NO KEY UPDATE", b"DELETE FROM memory_outbox", b"COMMIT")
 FLIP = (b"SET status = 'retired'", b"COMMIT")
