@@ -50,6 +50,15 @@ _DROP = text(
     """
 )
 
+_REFERRED = text(
+    """
+    SELECT EXISTS (SELECT FROM tasks WHERE assigned_to = :id) OR EXISTS (SELECT FROM workers WHERE agent_id = :id)
+        OR EXISTS (SELECT FROM messages WHERE source_agent_id = :id)
+        OR EXISTS (SELECT FROM messages WHERE destination_agent_id = :id)
+        OR EXISTS (SELECT FROM memory WHERE agent_id = :id)
+        OR EXISTS (SELECT FROM groupchats WHERE agents @> to_jsonb(CAST(:id AS text)))
+    """
+)
 _INSTANCES = text(
     """
     SELECT info->>'instance' FROM workers
@@ -129,16 +138,15 @@ def update(db: Session, agent_id: str, **values: Any) -> Agent:
 
 
 def delete(db: Session, agent_id: str) -> None:
-    """Remove an agent that nothing refers to. Raises NotFound, or Conflict if tasks, messages or workers do."""
-    agent = get(db, agent_id)
-    referred = text(
-        """
-        SELECT EXISTS (SELECT FROM tasks WHERE assigned_to = :id) OR EXISTS (SELECT FROM workers WHERE agent_id = :id)
-            OR EXISTS (SELECT FROM messages WHERE :id IN (source_agent_id, destination_agent_id))
-        """
-    )
-    if db.execute(referred, {"id": agent_id}).scalar_one():
-        raise Conflict("Tasks, messages or workers refer to this agent; set it inactive instead.")
+    """Remove an agent that nothing refers to. Raises NotFound, or Conflict if something does."""
+    # Whoever is about to refer to it holds its row, or waits for us.
+    agent = db.get(Agent, agent_id, with_for_update=True)
+    if agent is None:
+        raise NotFound(f"No agent {agent_id}.")
+    if db.execute(_REFERRED, {"id": agent_id}).scalar_one():
+        raise Conflict(
+            "Tasks, messages, group chats, memories or workers refer to this agent; set it inactive instead."
+        )
     db.delete(agent)
 
 

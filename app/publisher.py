@@ -20,7 +20,7 @@ from app import metrics
 from app.breaker import CircuitBreaker
 from app.celery import celery_app
 from app.db import Db, after_commit, noted
-from app.queues import ADMIT, ADVANCE, INDEX, RUN, Queue
+from app.queues import ADMIT, ADVANCE, DELIVER, INDEX, RUN, Queue
 from app.settings import settings
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ _TOLD = "clawq.told"
 _ADVANCED = "clawq.advanced"
 #: Workflows in one envelope, which one slot looks at in turn.
 _WORKFLOWS = 20
-#: Redis channel that carries JSON lists of the ids of tasks with news.
+#: What the gateway's second bell is for.
+MESSAGES = "messages"
+#: Redis channel that carries JSON lists of the ids of tasks, workflows and agents with news.
 NEWS = "clawq:news"
 
 
@@ -50,6 +52,11 @@ def ring_indexer() -> None:
     attempt("ring", partial(_ring, INDEX, Queue.MEMORY))
 
 
+def ring_deliverer() -> None:
+    """Ask the gateway to deliver messages. Many rings make one envelope."""
+    attempt("ring", partial(_ring, DELIVER, Queue.GATEWAY, MESSAGES))
+
+
 def send(envelopes: Iterable[tuple[Queue, Sequence[str]]]) -> None:
     """Send one `tasks.run` envelope to each queue given, with the ids of the tasks to claim."""
     for queue, ids in envelopes:
@@ -57,15 +64,15 @@ def send(envelopes: Iterable[tuple[Queue, Sequence[str]]]) -> None:
             return
 
 
-def tell(task_ids: Iterable[str]) -> None:
-    """Tell whoever watches that these tasks have news. Content always comes from Postgres."""
-    attempt("tell", lambda: client().publish(NEWS, json.dumps(list(task_ids))))
+def tell(ids: Iterable[str]) -> None:
+    """Tell whoever watches that these tasks, workflows or agents have news. Content always comes from Postgres."""
+    attempt("tell", lambda: client().publish(NEWS, json.dumps(list(ids))))
 
 
-def tell_after(db: Db, task_ids: Iterable[str]) -> None:
+def tell_after(db: Db, ids: Iterable[str]) -> None:
     """`tell`, once `db` has committed: one notice for everything that its transaction changed."""
     earlier = noted(db, _TOLD)
-    told = [*(earlier.args[0] if isinstance(earlier, partial) else ()), *task_ids]
+    told = [*(earlier.args[0] if isinstance(earlier, partial) else ()), *ids]
     after_commit(db, _TOLD, partial(tell, told))
 
 
@@ -87,9 +94,9 @@ def answers() -> bool:
     return attempt("ping", client().ping)
 
 
-def answer(queue: Queue, workflow_id: str | None = None) -> None:
-    """A worker has heard the bell of its queue, or of a workflow: the next ring sends an envelope again."""
-    attempt("answer", lambda: client().delete(_bell(queue, workflow_id)))
+def answer(queue: Queue, what: str | None = None) -> None:
+    """A worker has heard the bell of its queue, or that for a workflow or for messages: the next ring sends again."""
+    attempt("answer", lambda: client().delete(_bell(queue, what)))
 
 
 @cache
@@ -119,17 +126,18 @@ def attempt(what: str, action: Callable[[], Any]) -> bool:
     return True
 
 
-def _bell(queue: Queue, workflow_id: str | None = None) -> str:
-    return f"clawq:bell:{queue}:{workflow_id}" if workflow_id else f"clawq:bell:{queue}"
+def _bell(queue: Queue, what: str | None = None) -> str:
+    return f"clawq:bell:{queue}:{what}" if what else f"clawq:bell:{queue}"
 
 
-def _ring(job: str, queue: Queue) -> None:
-    if not client().set(_bell(queue), "1", nx=True, ex=_BELL_EXPIRY_S):
+def _ring(job: str, queue: Queue, what: str | None = None) -> None:
+    bell = _bell(queue, what)
+    if not client().set(bell, "1", nx=True, ex=_BELL_EXPIRY_S):
         return
     try:
         _publish(job, [], queue)
     except BaseException:
-        client().delete(_bell(queue))
+        client().delete(bell)
         raise
 
 

@@ -16,6 +16,8 @@ class Queue(StrEnum):
 
 #: Celery job: admit pending tasks to their queues. No arguments.
 ADMIT = "gateway.admit"
+#: Celery job: deliver accepted messages to their inboxes. No arguments.
+DELIVER = "gateway.deliver"
 #: Celery job: claim and run tasks. One argument, a list of task ids.
 RUN = "tasks.run"
 #: Celery job: look at workflows and carry them on. One argument, a list of workflow ids.

@@ -28,7 +28,7 @@ class Agent(Base):
     agent_type: Mapped[Name]
     status: Mapped[Word] = mapped_column(server_default="inactive")
     #: Its policy: {"task_types": [names], "max_running": n}, which admission applies, and how its programs run,
-    #: {"sandbox": {"images": {task type: image}, "runtime": name}}; all optional.
+    #: {"sandbox": {"images": {task type: image}, "runtime": name, "limits": {name: most}}}; all optional.
     configuration: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[Now]
     updated_at: Mapped[Now]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Index, Text
+from sqlalchemy import CheckConstraint, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -10,7 +10,7 @@ from schema.base import Base, Id, Name, Now, Word
 
 
 class GroupChat(Base):
-    """A message to it reaches every member."""
+    """A message to it reaches every member but its sender. A closed one takes no more."""
 
     __tablename__ = "groupchats"
 
@@ -27,4 +27,6 @@ class GroupChat(Base):
     __table_args__ = (
         CheckConstraint("status IN ('active', 'closed')", name="status"),
         Index("groupchats_idx_status", "status"),
+        # Lists: newest first within an owner.
+        Index("groupchats_idx_owner", "owner", text("created_at DESC"), text("id DESC")),
     )

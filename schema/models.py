@@ -6,7 +6,7 @@ from schema.base import Base
 from schema.groupchats import GroupChat
 from schema.keys import ApiKey, Idempotency
 from schema.memories import Memory, MemoryIndex, MemoryOutbox, MemoryUse, MemoryVersion
-from schema.messages import Message
+from schema.messages import Inbox, Message
 from schema.sessions import Session
 from schema.tasks import Attempt, Edge, Event, Task
 from schema.workflows import Workflow
@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "GroupChat",
     "Idempotency",
+    "Inbox",
     "Memory",
     "MemoryIndex",
     "MemoryOutbox",

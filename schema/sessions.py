@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -12,7 +12,7 @@ from schema.base import Base, Id, Name, Now, Time, Word
 
 
 class Session(Base):
-    """A user's conversation. (SQLAlchemy's session is always called `db` here.)"""
+    """A user's conversation. (SQLAlchemy's session is always called `db` here.) A closed one takes nothing new."""
 
     __tablename__ = "sessions"
 
@@ -32,4 +32,6 @@ class Session(Base):
         Index("sessions_idx_user_id", "user_id"),
         Index("sessions_idx_status", "status"),
         Index("sessions_idx_created_at", "created_at"),
+        # Lists: newest first within an owner.
+        Index("sessions_idx_owner", "owner", text("created_at DESC"), text("id DESC")),
     )

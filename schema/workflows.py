@@ -57,6 +57,7 @@ class Workflow(Base):
         CheckConstraint(one_of("status", WorkflowStatus), name="status"),
         CheckConstraint("max_running > 0", name="max_running"),
         Index("workflows_idx_owner", "owner", text("created_at DESC"), text("id DESC")),
+        Index("workflows_idx_session", "session_id", postgresql_where=text("session_id IS NOT NULL")),
         # The clock: only those that have not ended.
         Index("workflows_idx_open", "id", postgresql_where=text("status IN ('pending', 'running', 'paused')")),
     )

@@ -18,6 +18,7 @@ from app import agents, epoch, idempotency
 from app.db import Db, is_out_of_time, statements
 from app.health import HealthServer
 from app.memory import forget, outbox
+from app.messages import deliver
 from app.tasks import recover
 from app.workflows.sweep import sweep as sweep_workflows
 
@@ -38,6 +39,7 @@ _DUTIES: tuple[Callable[[Db], Any], ...] = (
     recover.redispatch,
     recover.start_due,
     sweep_workflows,
+    deliver.ring_due,
     outbox.ring_due,
     forget.sweep,
     agents.sweep,

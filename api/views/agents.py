@@ -50,7 +50,7 @@ def update_agent(db: Session, agent_id: str, body: AgentPatchIn) -> Reply:
     "/agents/<agent_id>",
     scope="admin",
     answers={204: None},
-    conflicts="Tasks, messages or workers refer to it; set it inactive instead.",
+    conflicts="Tasks, messages, group chats, memories or workers refer to it; set it inactive instead.",
 )
 def delete_agent(db: Session, agent_id: str) -> Reply:
     """Remove an agent that nothing refers to."""

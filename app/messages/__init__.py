@@ -1,0 +1,1 @@
+"""Messages: agents that write to each other, one by one or in group chats."""
