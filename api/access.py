@@ -46,7 +46,8 @@ def _end(response: Response) -> Response:
     # The pattern, not the path: an id for each series would drown the metric, and a path may hold anything.
     route = request.url_rule.rule if request.url_rule else "(none)"
     metrics.HTTP_REQUESTS.labels(method=method, route=route, status=response.status_code).inc()
-    metrics.HTTP_SECONDS.labels(method=method, route=route).observe(seconds)
+    if not (request.url_rule and request.url_rule.websocket):
+        metrics.HTTP_SECONDS.labels(method=method, route=route).observe(seconds)
     _log(method, route, response.status_code, seconds)
     response.headers["X-Request-ID"] = g.request_id
     for name, value in _HEADERS.items():

@@ -67,13 +67,17 @@ def authenticate(key_text: str, scope: str, *, fenced: bool = False) -> Caller:
         Unauthorized: the key is not valid.
         Forbidden: it does not allow this.
     """
-    caller = acquaintances().find(key_text) if fenced else None
-    if caller is None:
-        caller = _holder_of(key_text)
-        acquaintances().note(key_text, caller)
+    caller = (acquaintances().find(key_text) if fenced else None) or holder(key_text)
     # Neither owner nor scopes of a key ever change.
     if not caller.may(scope):
         raise Forbidden(f"This needs the scope {scope}; the key has {', '.join(sorted(caller.scopes)) or 'none'}.")
+    return caller
+
+
+def holder(key_text: str) -> Caller:
+    """Who holds a key, looked up now. Raises Unauthorized."""
+    caller = _holder_of(key_text)
+    acquaintances().note(key_text, caller)
     return caller
 
 

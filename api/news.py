@@ -1,4 +1,4 @@
-"""News: requests that wait for a task to change, woken through Redis.
+"""News: requests that wait for a task to change or a letter to come, woken through Redis.
 
 One thread a process listens to the channel on which every change is told. A lost notice costs latency, never data:
 whoever waits looks into Postgres every second anyway.
@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -34,13 +34,14 @@ _RETRY_S = 1.0
 
 
 class News:
-    """Who waits for which task or workflow, and the thread that wakes them."""
+    """Who waits for which task, workflow or agent, and the thread that wakes them."""
 
     def __init__(self, most: int = MOST_WAITERS) -> None:
         self._most = most
         #: How many wait, by the owner of their keys.
         self._places: Counter[str] = Counter()
         self._waiters: dict[str, set[threading.Event]] = {}
+        self._listeners: list[Callable[[Iterable[str]], None]] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,6 +61,18 @@ class News:
             yield bell
         finally:
             self._leave(an_id, owner, bell)
+
+    @contextmanager
+    def hear(self, listener: Callable[[Iterable[str]], None]) -> Iterator[None]:
+        """Call `listener` with the ids of whatever has news, for the length of the block. Takes no place."""
+        with self._lock:
+            self._start()
+            self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listeners.remove(listener)
 
     def close(self) -> None:
         """End the thread. It starts again with the next watch."""
@@ -91,8 +104,10 @@ class News:
     def _start(self) -> None:
         # At first use, not at import: a process that forks after import would be left without the thread.
         if self._thread is None:
-            self._thread = threading.Thread(target=self._listen, name="news", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._listen, name="news", daemon=True)
+            # A machine may have no thread left: the next one who waits tries again.
+            thread.start()
+            self._thread = thread
 
     def _listen(self) -> None:
         while not self._stop.is_set():
@@ -126,11 +141,14 @@ class News:
             told = json.loads(data)
             with self._lock:
                 bells = [bell for an_id in told for bell in self._waiters.get(an_id, ())]
+                listeners = [*self._listeners]
         except (ValueError, TypeError):
             log.warning("news that is not a list of ids")
             return
         for bell in bells:
             bell.set()
+        for listener in listeners:
+            listener(told)
 
 
 @cache
@@ -140,7 +158,11 @@ def news() -> News:
 
 
 def wait_for_end(an_id: str, owner: str, seconds: float, has_ended: Callable[[], bool]) -> bool:
-    """Wait until a task or workflow has ended, at most so long. False: at once, for as many wait already as may."""
+    """Wait until a task or workflow has ended, or an inbox has a letter, at most so long.
+
+    Returns:
+        False: at once, for as many wait already as may.
+    """
     with news().watch(an_id, owner) as bell:
         if bell is None:
             return False

@@ -15,6 +15,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
+from api.closing import closing
+
 #: Seconds for a request to arrive, its body included, and the bytes that earn it one second more.
 REQUEST_S = 10.0
 BYTES_PER_S = 64 * 1024
@@ -74,6 +76,11 @@ class Client(socket.socket):
 
 class Worker(ThreadWorker):
     """Gunicorn's thread worker with such sockets."""
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Asked to end: sockets and streams first, which would keep it for ever."""
+        closing().begin()
+        super().handle_exit(sig, frame)
 
     def handle(self, conn: Any) -> Any:
         """Answer requests as they come. False: the connection is done with; anything else is gunicorn's own affair."""

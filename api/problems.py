@@ -29,6 +29,8 @@ _BUSY = {
     "40P01": "was in the way of another",
     "40001": "was in the way of another",
 }
+#: How it shows that Postgres is away or busy.
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
 _CODES = {
     400: "malformed",
     404: "not_found",
@@ -113,8 +115,8 @@ def register(app: Flask) -> None:
     app.register_error_handler(ClawqError, _refused)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(IntegrityError, _raced)
-    for away in (OperationalError, InterfaceError, PoolTimeout):
-        app.register_error_handler(away, _away)
+    for cause in AWAY:
+        app.register_error_handler(cause, _away)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -150,16 +152,23 @@ def _raced(exc: IntegrityError) -> Response:
     return problem(409, "conflict", "Something that this refers to has just changed or gone; look and try again.")
 
 
-def _away(exc: Exception) -> Response:
+def away(exc: Exception) -> tuple[str, str]:
+    """What is said when Postgres did not do what was asked of it: code and detail. It is logged, too."""
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
-    later = {"Retry-After": str(_RETRY_AFTER_S)}
     if why := _BUSY.get(getattr(cause, "pgcode", None) or ""):
         log.error("Postgres gave a statement up: %s", str(cause).strip())
-        return problem(503, "busy", f"A statement {why}, so nothing was changed. Try again later.", (), later)
+        return "busy", f"A statement {why}, so nothing was changed. Try again later."
     log.error("Postgres does not answer: %s", str(cause).strip())
     # Not "nothing was changed": a connection that breaks during a commit leaves that open.
-    detail = "The database does not answer. Try again, with an Idempotency-Key where it must not happen twice."
-    return problem(503, "unavailable", detail, (), later)
+    return (
+        "unavailable",
+        "The database does not answer. Try again, with an Idempotency-Key where it must not happen twice.",
+    )
+
+
+def _away(exc: Exception) -> Response:
+    code, detail = away(exc)
+    return problem(503, code, detail, (), {"Retry-After": str(_RETRY_AFTER_S)})
 
 
 def _unexpected(exc: Exception) -> Response:

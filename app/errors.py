@@ -6,6 +6,7 @@ ClawqError
 ├── Unauthorized            401
 ├── Forbidden               403
 ├── NotFound                404
+├── Unavailable             503  not now; later the same may do
 └── Conflict                409  the thing is in a state that does not allow it
     ├── IdempotencyInFlight 409
     └── IdempotencyMismatch 422
@@ -74,6 +75,13 @@ class NotFound(ClawqError):
 
     code = "not_found"
     http_status = 404
+
+
+class Unavailable(ClawqError):
+    """What this needs does not answer, or has no room, at the moment."""
+
+    code = "unavailable"
+    http_status = 503
 
 
 class Conflict(ClawqError):

@@ -33,6 +33,7 @@ _USABLE = prepared(
     "authenticate",
     f"SELECT id, owner, secret_sha256, scopes FROM api_keys WHERE id = ANY(:ids) AND {USABLE}",  # noqa: S608
 )
+_IS_USABLE = prepared("usable", f"SELECT EXISTS (SELECT FROM api_keys WHERE id = :id AND {USABLE}) AS usable")  # noqa: S608
 _FORM = re.compile(r"clawq_([0-9a-f]{32})_([A-Za-z0-9_-]{43})")
 
 
@@ -99,6 +100,11 @@ def _holder(match: re.Match[str] | None, rows: Mapping[str, Any]) -> Caller | Un
     if match is None or key is None or not hmac.compare_digest(key.secret_sha256, _digest(match[2])):
         return Unauthorized(BAD_KEY)
     return Caller(key_id=key.id, owner=key.owner, scopes=frozenset(key.scopes))
+
+
+def is_usable(db: Db, key_id: str) -> bool:
+    """Whether a key may still be used: nobody has revoked it, and it has not expired."""
+    return bool(db.execute(_IS_USABLE, {"id": key_id}).scalar_one())
 
 
 def get(db: Session, key_id: str) -> ApiKey:

@@ -1,10 +1,10 @@
-"""ApiKey: who may call. Idempotency: what a repeated request is answered."""
+"""ApiKey: who may call. WsTicket: who may open a socket, once. Idempotency: what a repeated request is answered."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index, LargeBinary, SmallInteger, Text
+from sqlalchemy import ForeignKey, Index, LargeBinary, SmallInteger, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,6 +27,18 @@ class ApiKey(Base):
     revoked_at: Mapped[Time | None]
 
     __table_args__ = (Index("api_keys_idx_owner", "owner"),)
+
+
+class WsTicket(Base):
+    """What a browser opens a socket with, since it cannot send a header; only the SHA-256 of the ticket is kept."""
+
+    __tablename__ = "ws_tickets"
+
+    ticket_sha256: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    key_id: Mapped[Id] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    expires_at: Mapped[Time]
+
+    __table_args__ = (Index("ws_tickets_idx_expires_at", "expires_at"),)
 
 
 class Idempotency(Base):

@@ -13,6 +13,15 @@ from sqlalchemy import NullPool, create_engine, text
 #: Any constant will do; it only has to be the same in every process that migrates.
 _LOCK = 0x636C617771
 
+# Events count the transactions of their cluster (schema/tasks.py). After a restore from a dump they may lie in the
+# future of this one: then all that are there come first, in their own order.
+_RESTORED = text(
+    """
+    UPDATE events SET xid = 0
+    WHERE EXISTS (SELECT FROM events WHERE xid >= (pg_snapshot_xmax(pg_current_snapshot())::text)::bigint)
+    """
+)
+
 
 def migrate(database_url: str, revision: str = "head") -> None:
     """Apply every migration up to `revision`, all in one transaction.
@@ -31,6 +40,8 @@ def migrate(database_url: str, revision: str = "head") -> None:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+        if revision == "head":
+            connection.execute(_RESTORED)
 
 
 def is_current(database_url: str) -> bool:

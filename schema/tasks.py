@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, SmallInteger, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKey, Identity, Index, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -145,6 +145,7 @@ class Task(Base):
         Index("tasks_idx_created_at", "created_at"),
         # Lists: newest first within an owner.
         Index("tasks_idx_owner", "owner", text("created_at DESC"), text("id DESC")),
+        Index("tasks_idx_session", "session_id", postgresql_where=text("session_id IS NOT NULL")),
         # Admission: the head of each owner's line, per queue and priority.
         Index(
             "tasks_idx_admissible",
@@ -258,9 +259,16 @@ class Event(Base):
     round: Mapped[int]
     attempt: Mapped[int]
     data: Mapped[Json] = mapped_column(server_default=text("'{}'"))
+    #: The order over all tasks (app/streams/): the transaction that wrote it, or a later one that wrote an event of the
+    #: same task before, for which there is a trigger; and its place among all events.
+    xid: Mapped[int] = mapped_column(BigInteger, server_default=text("(pg_current_xact_id()::text)::bigint"))
+    id: Mapped[int] = mapped_column(BigInteger, Identity())
 
     __table_args__ = (
         CheckConstraint(one_of("kind", EventKind), name="kind"),
+        Index("events_idx_order", "xid", "id"),
+        # Which agent a task had when something happened to it: that of its last admission before.
+        Index("events_idx_queued", "task_id", "seq", postgresql_where=text("kind = 'queued'")),
         # Ending twice is impossible.
         Index(
             "events_one_end_a_round",
