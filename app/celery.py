@@ -6,11 +6,14 @@ nor retries: recovery is Postgres' business (docs/architecture.md).
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from celery import Celery, signals
 from kombu.entity import Queue as KombuQueue
 
 from app import logs, transport
-from app.queues import ADMIT, ADVANCE, INDEX, Queue
+from app.queues import ADMIT, ADVANCE, DELIVER, INDEX, Queue
 from app.settings import settings
 
 transport.install()
@@ -18,6 +21,7 @@ celery_app = Celery(
     "clawq",
     include=[
         "workers.gateway",
+        "workers.messages",
         "workers.coordinator",
         "workers.run",
         "workers.step",
@@ -25,6 +29,8 @@ celery_app = Celery(
         "workers.lifecycle",
     ],
 )
+# `celery -A app flower` is not open to all, whoever types it and wherever.
+os.environ.setdefault("FLOWER_CONF", str(Path(__file__).with_name("flower.py")))
 
 
 #: Seconds that the count of a chord is kept: longer than most headers take. After that the coordinator brings the body.
@@ -40,6 +46,7 @@ def configure() -> None:
         task_default_queue=Queue.EXECUTION,
         task_routes={
             ADMIT: {"queue": Queue.GATEWAY},
+            DELIVER: {"queue": Queue.GATEWAY},
             ADVANCE: {"queue": Queue.COORDINATOR},
             INDEX: {"queue": Queue.MEMORY},
         },
@@ -77,8 +84,8 @@ def configure() -> None:
         worker_autoscaler="workers.scaling:Autoscaler",
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        # Nobody watches most of the time, and events cost a worker a quarter of its time. Flower and `celery events`
-        # turn them on while they do.
+        # Nobody watches most of the time, and events cost a worker a quarter of its time. `celery control
+        # enable_events` turns them on; Flower shows workers and queues without any.
         worker_send_task_events=False,
         # `celery control` replies are queues of their own; they should not outlive the asker by a day.
         control_queue_expires=60,

@@ -91,8 +91,13 @@ class ThreadPool(BasePool):
     def _spawn(self, n: int) -> None:
         for _ in range(n):
             thread = threading.Thread(target=self._work, name="slot", daemon=True)
+            # Before the start, for it may leave at once; one that does not start can be waited for by nobody.
             self._threads.add(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                self._threads.discard(thread)
+                raise
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

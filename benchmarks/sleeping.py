@@ -54,11 +54,11 @@ TASK_TYPES["sleep"] = TaskType("sleep", SleepPayload, Queue.EXECUTION, inline=Tr
 HANDLERS["sleep"] = sleep
 
 
-def create_app() -> Any:
-    """The API."""
+def create_app(*, live: bool = False) -> Any:
+    """The API, or the server of WebSockets."""
     from api import create_app as made
 
-    return made()
+    return made(live=live)
 
 
 def procfile(path: Path, slots: int = 8) -> Path:
@@ -66,7 +66,7 @@ def procfile(path: Path, slots: int = 8) -> Path:
     text = (ROOT / "Procfile").read_text(encoding="utf-8")
     for ours, theirs in {
         "-A app ": f"-A {__name__} ",
-        "'api:create_app()'": f"'{__name__}:create_app()'",
+        "'api:create_app(": f"'{__name__}:create_app(",
         "-n execution@%h --concurrency 8": f"-n execution@%h --concurrency {slots}",
     }.items():
         if ours not in text:

@@ -14,16 +14,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.cli import render
-from app.cli.client import TERMINAL, ApiError, Client, at
+from app.cli import render, stream
+from app.cli.client import TERMINAL, ApiError, Away, Client, at
 
 #: Tasks on the board. Of more, those are shown that something happens to.
 MOST_ROWS = 30
 #: Lines of a terminal that are not rows: header, counts of the rest, and the prompt.
 _OTHER_LINES = 4
-#: Seconds between two looks; a graph that takes long to get is looked at less often.
+#: Least seconds between two looks; a graph that takes long to get is looked at less often.
 _LOOK_S = 0.5
 _LOOKS_APART = 5
+#: Most seconds between two looks, for what happens to no task: a pause is none of theirs.
+_STILL_S = 5.0
 _PATIENCE_S = 30
 #: Columns of a bar, of a key, and between two cells.
 _WIDTH = 24
@@ -57,8 +59,8 @@ def watch(client: Client, workflow_id: str, *, quiet: bool, is_new: bool) -> Jso
         return workflow
     except (ApiError, KeyboardInterrupt):
         render.err.print(
-            f"The workflow goes on.\n  clawq workflow show {workflow_id} --watch   follow it\n"
-            f"  clawq workflow cancel {workflow_id}         end it"
+            f"The workflow goes on.\n  clawq watch {workflow_id}             follow it\n"
+            f"  clawq workflow cancel {workflow_id}   end it"
         )
         raise
 
@@ -126,20 +128,22 @@ def span(seconds: float | None) -> str:
 
 
 def _looks(client: Client, workflow_id: str) -> Iterator[tuple[Json, Json]]:
-    """A workflow and its graph, now and whenever it is time to look again; the last look is at the end."""
-    pause, looked = 0.0, 0.0
+    """A workflow and its graph, now and whenever something has happened to it; the last look is at the end."""
+    news, patience = stream.News(client, workflow_id=workflow_id), stream.Patience()
     while True:
-        workflow = client.get(at("workflows", workflow_id), wait=pause)
-        ended = workflow["status"] in TERMINAL
-        # If too many wait already, the answer has come at once.
-        if not ended and (left := looked + pause - time.monotonic()) > 0:
-            time.sleep(left)
-        looked = time.monotonic()
-        graph = client.get(at("workflows", workflow_id, "graph"))
-        pause = min(max(_LOOK_S, _LOOKS_APART * (time.monotonic() - looked)), _PATIENCE_S)
+        began = time.monotonic()
+        try:
+            workflow = client.get(at("workflows", workflow_id))
+            graph = client.get(at("workflows", workflow_id, "graph"))
+        except Away as exc:
+            patience.wait(exc)
+            continue
+        patience.renew()
+        took = time.monotonic() - began
         yield workflow, graph
-        if ended:
+        if workflow["status"] in TERMINAL:
             return
+        news.wait(began + min(max(_LOOK_S, _LOOKS_APART * took), _PATIENCE_S), _STILL_S)
 
 
 def _end(client: Client, workflow_id: str) -> Json:

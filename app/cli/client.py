@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -17,8 +17,9 @@ from app.local import record
 from app.settings import settings
 
 TERMINAL = ("succeeded", "failed", "cancelled", "skipped")
-#: Seconds of one long-poll while following a task: how often its news are looked at.
-_POLL_S = 0.3
+#: Seconds of silence after which a stream is taken for dead: the API says something more often.
+_SILENCE_S = 45.0
+_CONNECT_S = 5.0
 
 #: The API takes no larger body. Looked at here too, for a server that refuses may hang up before it has said why.
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -30,6 +31,14 @@ _KEY = re.compile(r"[!-~]+")
 
 class ApiError(ClawqError):
     """The API refused, or did not answer."""
+
+
+class Away(ApiError):
+    """The API does not answer now; it may later."""
+
+
+class Busy(Away):
+    """The API answers, but does not do what it is asked for now; it may later."""
 
 
 class Client:
@@ -49,7 +58,7 @@ class Client:
                 base_url=f"{_checked(self.url)}/api/v1",
                 headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
                 # The wait of a long-poll comes on top of what any request may take.
-                timeout=httpx.Timeout(90, connect=5),
+                timeout=httpx.Timeout(90, connect=_CONNECT_S),
                 # A proxy of the environment knows nothing of the stack on this machine.
                 trust_env=configured is not None,
             )
@@ -75,6 +84,10 @@ class Client:
         """POST a body as it is. Raises ApiError."""
         return self._call("POST", path, content=content, headers={"Content-Type": media_type})
 
+    def patch(self, path: str, body: Any) -> Any:
+        """PATCH a resource. Raises ApiError."""
+        return self._call("PATCH", path, content=_encoded(body))
+
     def delete(self, path: str) -> None:
         """DELETE a resource. Raises ApiError."""
         self._call("DELETE", path)
@@ -88,17 +101,24 @@ class Client:
                 return
             after = page["items"][-1]["seq"]
 
-    def follow(self, task_id: str) -> Iterator[dict[str, Any]]:
-        """The events of a task from the first to its end, as they come."""
-        seen = 0
-        while True:
-            ended = self.get(at("tasks", task_id))["status"] in TERMINAL
-            for event in self.events(task_id, seen):
-                seen = event["seq"]
-                yield event
-            if ended:
-                return
-            time.sleep(_POLL_S)
+    @contextmanager
+    def stream(self, path: str, after: str | None, **params: str) -> Iterator[Iterator[bytes] | None]:
+        """GET a stream of events that come after the one of this id; yields its bytes as they come, None for no more.
+
+        Raises ApiError; while it is read, Away.
+        """
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
+        timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
+        try:
+            with self._http.stream("GET", path, params=params, headers=headers, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal(response)
+                if response.status_code != httpx.codes.NO_CONTENT and not _is_stream(response):
+                    raise self._stranger()
+                yield None if response.status_code == httpx.codes.NO_CONTENT else response.iter_bytes()
+        except httpx.HTTPError as exc:
+            raise self._silent(exc) from exc
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Any:
         response = self._answer(method, path, **kwargs)
@@ -108,7 +128,7 @@ class Client:
         try:
             response = self._http.request(method, path, **kwargs)
         except httpx.HTTPError as exc:
-            raise ApiError(f"The API at {self.url} does not answer: {_why(exc)}.") from exc
+            raise self._silent(exc) from exc
         except UnicodeEncodeError:
             raise Invalid(_NO_TEXT) from None
         except httpx.InvalidURL as exc:
@@ -126,11 +146,16 @@ class Client:
             raise self._stranger()
         return value
 
+    def _silent(self, exc: httpx.HTTPError) -> Away:
+        return Away(f"The API at {self.url} does not answer: {_why(exc)}.")
+
     def _stranger(self) -> ApiError:
         return ApiError(f"Something answers at {self.url}, but not as clawq's API does.")
 
 
 _NO_TEXT = "The request is not UTF-8 text."
+#: What a proxy answers where the API does not.
+_NOBODY_BEHIND = (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT)
 
 
 def at(kind: str, an_id: str, *rest: str) -> str:
@@ -175,10 +200,21 @@ def _why(exc: Exception) -> str:
     return str(exc).rstrip(".") or type(exc).__name__
 
 
+def _is_stream(response: httpx.Response) -> bool:
+    return str(response.headers.get("Content-Type", "")).startswith("text/event-stream")
+
+
 def _refusal(response: httpx.Response) -> ApiError:
+    kind: type[ApiError] = ApiError
+    if response.status_code in _NOBODY_BEHIND:
+        kind = Away
+    elif response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        kind = Busy
     try:
         problem = response.json()
         problems = [Problem(tuple(e["loc"]), e["msg"]) for e in problem.get("errors") or []]
-        return ApiError(problem.get("detail") or problem["title"], problems=problems)
+        refusal = kind(problem.get("detail") or problem["title"], problems=problems)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ApiError(f"The API answered {response.status_code}.")
+        refusal = kind(f"The API answered {response.status_code}.")
+    refusal.http_status = response.status_code
+    return refusal

@@ -21,6 +21,7 @@ from app.cli import render
 from app.cli.client import TERMINAL, Client, at
 from app.local import control, doctor, logfiles
 from app.local import home as homes
+from app.local.listeners import LISTENERS
 from app.local.plan import StartFailed
 from app.settings import settings
 
@@ -43,7 +44,8 @@ _LOOK_S = 0.15
 def demo() -> None:
     """Start a stack if none runs, post real work, show it live, print the results; stop what was started."""
     # A demo should not fail over a port that somebody else has.
-    os.environ.setdefault("CLAWQ_API_PORT", "0")
+    for listener in LISTENERS:
+        os.environ.setdefault(listener.variable, "0")
     home = homes.open_home(settings().home)
     with _stack(home):
         client = Client()
@@ -68,7 +70,7 @@ def _stack(home: homes.Home) -> Iterator[None]:
     control.stop(home, settings().drain_s)
     _check()
     began = time.monotonic()
-    with control.Starting(home, leash=True) as starting:
+    with control.Starting(home, leash=True, without=["ws", "flower"]) as starting:
         try:
             with render.status("starting the stack …"):
                 _wait_until_ready(starting)

@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from app.cli import artifacts, demo, keys, memory, render, stack, work, workflow
+from app.cli import (
+    agents,
+    artifacts,
+    demo,
+    groupchats,
+    keys,
+    memory,
+    messages,
+    render,
+    sessions,
+    stack,
+    watch,
+    work,
+    workflow,
+)
 from app.errors import ClawqError, SettingsError
 
 app = typer.Typer(
@@ -21,9 +35,14 @@ app = typer.Typer(
 app.add_typer(stack.app)
 app.add_typer(demo.app)
 app.add_typer(work.app)
+app.add_typer(watch.app)
 app.add_typer(artifacts.app)
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(memory.app, name="memory")
+app.add_typer(agents.app, name="agents")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(groupchats.app, name="groupchats")
+app.add_typer(messages.app, name="messages")
 app.add_typer(keys.app, name="keys")
 
 

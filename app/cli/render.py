@@ -24,6 +24,9 @@ _GAP = "  "
 
 STATE_STYLES = {
     "running": "green",
+    "active": "green",
+    "received": "green",
+    "sent": "cyan",
     "succeeded": "green",
     "ok": "green",
     "queued": "cyan",
@@ -34,6 +37,8 @@ STATE_STYLES = {
     "cancelled": "yellow",
     "warn": "yellow",
     "stopped": "dim",
+    "inactive": "dim",
+    "closed": "dim",
     "failed": "red",
     "fail": "red",
 }
@@ -78,6 +83,20 @@ def state(name: str) -> Text:
 def minute(timestamp: str) -> str:
     """Month, day and time as the clock on the wall shows them."""
     return f"{datetime.fromisoformat(timestamp).astimezone():%m-%d %H:%M}"
+
+
+def fields(thing: dict[str, Any]) -> None:
+    """Print what is known of a thing, a line each; what is null is left out."""
+    for name, value in thing.items():
+        if value is not None:
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+            out.print(Text(f"{name:<20} {one_line(shown)}"))
+
+
+def more(page: dict[str, Any]) -> None:
+    """Say that a list goes on, if it does."""
+    if page["next_cursor"]:
+        err.print("There are more: raise --limit, or filter.", style="dim")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, cut: bool = False) -> Text:

@@ -31,15 +31,18 @@ Hidden = typer.Option(hidden=True)
 @app.command()
 def up(
     background: Annotated[bool, typer.Option("--background", help="Return when it is ready.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A process to leave out; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
     procfile: Annotated[Path | None, Hidden] = None,
     bare: Annotated[bool, Hidden] = False,
 ) -> None:
-    """Start the stack: Postgres, Valkey, Chroma, the API and the workers, all on 127.0.0.1."""
+    """Start the stack: Postgres, Valkey, Chroma, the API, the workers and Flower, all on 127.0.0.1."""
     home = homes.open_home(settings().home)
     if homes.is_held(home):
         raise homes.StackRunning(homes.running_sentence(home))
-    with control.Starting(home, leash=not background, procfile=procfile, bare=bare) as starting:
+    with control.Starting(home, leash=not background, procfile=procfile, without=without or (), bare=bare) as starting:
         _pass_signals_on(starting)
         try:
             _follow(starting, background=background, as_json=as_json)
@@ -89,15 +92,25 @@ def _await_ready(events: Iterator[dict[str, Any]], *, quiet: bool) -> dict[str, 
 
 def _present(ready: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        names = ("api_url", "ws_url", "flower_url", "api_key", "home")
-        return render.emit_json({name: ready.get(name) for name in names})
+        return render.emit_json({name: ready.get(name) for name in (*record.URLS, "api_key", "home")})
     home = Home(Path(ready["home"]))
     facts = Table.grid(padding=(0, 2))
     facts.add_row("API", Text(f"{ready['api_url']}"))
     facts.add_row("key", Text(f"{home.key_file}"))
+    if "ws_url" in ready:
+        facts.add_row("sockets", Text(ready["ws_url"]))
+    if "flower_url" in ready:
+        facts.add_row("Flower", Text(ready["flower_url"]))
+        facts.add_row("", Text(_flower_access(home)))
     facts.add_row("logs", Text(f"{home.logs}"))
     tries = Text("Try:  clawq submit -c 'print(6 * 7)' --wait\n      clawq status\n      clawq down", style="dim")
     render.out.print(Group(Text("clawq is running.", style="bold green"), facts, tries))
+
+
+def _flower_access(home: Home) -> str:
+    config = settings()
+    place = "CLAWQ_FLOWER_PASSWORD" if config.flower_password else str(home.flower_password_file)
+    return f"user {config.flower_user}, password in {place}"
 
 
 def _table(status: control.Status) -> Text:
@@ -121,11 +134,11 @@ def status(as_json: AsJson = False) -> None:
     found = control.status(homes.locate(settings().home))
     if as_json:
         processes = [{"name": p.name, "role": p.role, "pid": p.pid, "state": p.state} for p in found.processes]
-        listing = {"processes": processes, "left": found.left, "home": str(found.home.path), "api_url": found.api_url}
-        render.emit_json(listing)
+        urls = {name: found.urls.get(name) for name in record.URLS}
+        render.emit_json({"processes": processes, "left": found.left, "home": str(found.home.path), **urls})
     elif found.running:
         render.out.print(_table(found))
-        render.out.print(f"\n{found.api_url or 'starting'}   home {found.home.path}", style="dim")
+        render.out.print(f"\n{found.urls.get('api_url', 'starting')}   home {found.home.path}", style="dim")
     elif found.left:
         render.out.print(f"No stack is running in {found.home.path}, but {record.LEFT}.")
     else:

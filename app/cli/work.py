@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from app.cli import files, render
-from app.cli.client import TERMINAL, ApiError, Client, at
+from app.cli import attend, files, render, stream
+from app.cli.client import Client, at
 from app.errors import Invalid
 
 app = typer.Typer()
@@ -57,11 +56,11 @@ def submit(
     client = Client()
     task = client.post("/tasks", body)
     if wait:
-        task = _watch(client, task["id"], quiet=as_json)
+        task = attend.attend(client, task["id"], quiet=as_json)
     if as_json:
         render.emit_json(task)
     elif wait:
-        _print_end(task)
+        attend.print_end(task)
     else:
         render.out.print(task["id"])
     if wait and task["status"] != "succeeded":
@@ -115,13 +114,18 @@ def show(task_id: TaskId, as_json: AsJson = False) -> None:
 
 @app.command()
 def logs(
-    task_id: TaskId, follow: Annotated[bool, typer.Option("-f", "--follow", help="Until it ends.")] = False
+    task_id: TaskId,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Until it ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each piece.")] = False,
 ) -> None:
-    """Print what a task's program prints."""
+    """Print what a task's program prints. With --follow the exit code is 0 if the task succeeded, else 1."""
     client = Client()
     client.get(at("tasks", task_id))
-    for event in client.follow(task_id) if follow else client.events(task_id):
-        _print_output(event)
+    for event in stream.follow(client, task_id=task_id) if follow else client.events(task_id):
+        if event["kind"] == "log":
+            render.emit_json(event) if as_json else attend.print_output(event)
+    if follow and stream.patiently(lambda: client.get(at("tasks", task_id)))["status"] != "succeeded":
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -154,36 +158,3 @@ def _payload(
     if stdin is not None:
         built["stdin"] = files.read_stdin() if str(stdin) == "-" else files.read(stdin)
     return built
-
-
-def _watch(client: Client, task_id: str, *, quiet: bool) -> dict[str, Any]:
-    try:
-        with render.status("accepted") as status:
-            for event in client.follow(task_id):
-                if not quiet and event["kind"] == "log":
-                    _print_output(event)
-                elif event["kind"] == "progress":
-                    status(f"{event['data']['progress']}% {event['data'].get('note', '')}")
-                elif event["kind"] not in TERMINAL:
-                    status(event["kind"])
-        task: dict[str, Any] = client.get(at("tasks", task_id))
-    except (ApiError, KeyboardInterrupt):
-        render.err.print(
-            f"The task goes on.\n  clawq logs -f {task_id}   follow it\n  clawq cancel {task_id}    end it"
-        )
-        raise
-    return task
-
-
-def _print_output(event: dict[str, Any]) -> None:
-    if event["kind"] == "log":
-        stream = sys.stderr if event["data"]["stream"] == "stderr" else sys.stdout
-        stream.write(event["data"]["text"])
-        stream.flush()
-
-
-def _print_end(task: dict[str, Any]) -> None:
-    usage = (task["result"] or {}).get("usage") or {}
-    ran = f" in {usage['wall_ms']} ms" if usage.get("wall_ms") is not None else ""
-    where = f" ({task['result']['sandbox']} sandbox)" if (task["result"] or {}).get("sandbox") else ""
-    render.err.print(render.state(task["status"]), Text(f"{ran}{where} {task['error'] or ''}"), sep="")

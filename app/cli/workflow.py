@@ -37,7 +37,7 @@ def run(
         return render.emit_json(workflow) if as_json else render.out.print(workflow["id"])
     if not as_json:
         render.err.print(f"Workflow {workflow['id']}", style="dim")
-    _watch(client, workflow["id"], as_json, is_new=True)
+    show_to_end(client, workflow["id"], as_json, is_new=True)
 
 
 @app.command("list")
@@ -66,7 +66,7 @@ def show(workflow_id: WorkflowId, watch: Watch = False, as_json: AsJson = False)
     """Show a workflow: how it stands, and those of its tasks that something happens to."""
     client = Client()
     if watch:
-        return _watch(client, workflow_id, as_json, is_new=False)
+        return show_to_end(client, workflow_id, as_json, is_new=False)
     workflow = client.get(at("workflows", workflow_id))
     workflow["graph"] = client.get(at("workflows", workflow_id, "graph"))
     if as_json:
@@ -154,7 +154,8 @@ def _steer(workflow_id: str, verb: str, as_json: bool, outcome: Callable[[dict[s
     render.out.print(f"Workflow {workflow_id} {outcome(workflow)}.")
 
 
-def _watch(client: Client, workflow_id: str, as_json: bool, *, is_new: bool) -> None:
+def show_to_end(client: Client, workflow_id: str, as_json: bool, *, is_new: bool) -> None:
+    """Show a workflow until it ends, or its end alone as JSON. Exits with 1 if it did not succeed."""
     workflow = board.watch(client, workflow_id, quiet=as_json, is_new=is_new)
     if as_json:
         render.emit_json(workflow)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,9 +41,18 @@ class Starting:
     With `leash` it lives as long as this object's process does; otherwise it stays when we go.
     """
 
-    def __init__(self, home: Home, *, leash: bool, procfile: Path | None = None, bare: bool = False) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        leash: bool,
+        procfile: Path | None = None,
+        without: Sequence[str] = (),
+        bare: bool = False,
+    ) -> None:
         self.home = home
         arguments = ["--leash"] if leash else []
+        arguments += [f"--without={name}" for name in without]
         arguments += ["--procfile", str(procfile)] if procfile else []
         arguments += ["--bare"] if bare else []
         log = home.log("supervisor")
@@ -95,14 +104,14 @@ class Status:
     Attributes:
         home: where.
         running: whether a supervisor lives in it.
-        api_url: of the running stack.
+        urls: where clients find what listens, as `record.URLS` calls it.
         processes: those that the supervisor started.
         left: the pids of processes that a killed supervisor left.
     """
 
     home: Home
     running: bool
-    api_url: str | None
+    urls: Mapping[str, str]
     processes: tuple[record.Member, ...]
     left: tuple[int, ...] = ()
 
@@ -111,9 +120,10 @@ def status(home: Home) -> Status:
     """Look at the stack in this home. A process whose pid is gone counts as restarting."""
     running = homes.is_held(home)
     if not running:
-        return Status(home, running, None, (), tuple(process.pid for _, process in record.orphans(home)))
+        return Status(home, running, {}, (), tuple(process.pid for _, process in record.orphans(home)))
     found = record.read(home)
-    return Status(home, running, found.get("api_url"), tuple(_checked(p) for p in found.get("processes", [])))
+    urls = {name: found[name] for name in record.URLS if name in found}
+    return Status(home, running, urls, tuple(_checked(p) for p in found.get("processes", [])))
 
 
 def _checked(entry: dict[str, Any]) -> record.Member:

@@ -21,6 +21,7 @@ from app.local import chroma, ports, postgres, record, valkey
 from app.local import home as homes
 from app.local.accounts import choose_account
 from app.local.home import NEEDED_BYTES
+from app.local.listeners import LISTENERS
 from app.memory import heartbeat
 from app.settings import Settings
 
@@ -87,12 +88,16 @@ def _port(config: Settings) -> Iterator[Check]:
     home = homes.locate(config.home)
     if homes.is_held(home):
         yield Check("port", "ok", f"the running stack answers at {record.read(home).get('api_url')}")
-    elif config.api_port == 0:
-        yield Check("port", "ok", "a free one will be picked")
-    elif ports.is_free(config.api_port):
-        yield Check("port", "ok", f"{config.api_port} is free")
-    else:
-        yield Check("port", "fail", f"{config.api_port} is taken: set CLAWQ_API_PORT to another, or to 0")
+        return
+    for listener in LISTENERS:
+        port = listener.wanted(config)
+        if port == 0:
+            yield Check("port", "ok", f"{listener.name}: a free one will be picked")
+        elif ports.is_free(port):
+            yield Check("port", "ok", f"{listener.name}: {port} is free")
+        else:
+            detail = f"{listener.name}: {port} is taken: set {listener.variable} to another, or to 0"
+            yield Check("port", "fail", detail)
 
 
 def _postgres(config: Settings) -> Iterator[Check]:

@@ -63,6 +63,10 @@ class Home:
         return self.path / "api_key"
 
     @property
+    def flower_password_file(self) -> Path:
+        return self.path / "flower_password"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

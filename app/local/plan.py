@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import ClawqError, SettingsError
 from app.local import chroma, files, ports, postgres, procfile, valkey
 from app.local.home import Home
+from app.local.listeners import LISTENERS, choose_ports
 from app.local.record import RUN_VARIABLE
 from app.local.servers import Server
 from app.settings import Settings, settings
@@ -42,34 +44,57 @@ class Plan:
     Attributes:
         servers: the engines that no URL stands in for.
         lines: the processes of the Procfile, in their order.
+        ports: of those that listen, by name.
         root: where those start.
         env: their whole environment.
         exported: what a command typed by hand needs to reach the stack.
         database_url: for SQLAlchemy.
-        api_url: None if the Procfile has no `api`.
         grace_s: seconds a process may take to stop.
     """
 
     servers: tuple[Server, ...]
     lines: tuple[procfile.Line, ...]
+    ports: Mapping[str, int]
     root: Path
     env: Mapping[str, str]
     exported: Mapping[str, str]
     database_url: str
-    api_url: str | None
     grace_s: float
 
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where clients find those that listen: `api_url`, `ws_url`, `flower_url`, as far as there are such lines."""
+        return {f"{one.name}_url": one.url(self.ports[one.name]) for one in LISTENERS if one.name in self.ports}
 
-def make_plan(home: Home, procfile_path: Path, run: str, report: Callable[..., None]) -> Plan:
+    @property
+    def api_url(self) -> str | None:
+        """None if there is no `api`."""
+        return self.urls.get("api_url")
+
+    @property
+    def probes(self) -> dict[str, str]:
+        """What answers 200 once a process that listens does its work, by name."""
+        return {one.name: one.probe(self.ports[one.name]) for one in LISTENERS if one.name in self.ports}
+
+
+def make_plan(
+    home: Home, procfile_path: Path, run: str, report: Callable[..., None], without: Collection[str] = ()
+) -> Plan:
     """Decide on everything that can be decided before anything starts; makes data directories if need be.
+
+    Args:
+        without: names of lines to leave out.
 
     Raises:
         SettingsError: something that is needed is missing or taken.
         ServerFailed: Postgres could not make its data directory.
     """
     config = settings()
-    lines = procfile.read(procfile_path)
-    api_port = _api_port(home, config) if any(line.name == "api" for line in lines) else None
+    lines = _lines(procfile_path, without)
+    names = {line.name for line in lines}
+    chosen = choose_ports(home, config, names)
+    if "flower" in names and config.flower_password is None:
+        _ensure_password(home.flower_password_file)
     servers = []
     if config.database_url is None:
         report("step", text="preparing Postgres")
@@ -83,32 +108,30 @@ def make_plan(home: Home, procfile_path: Path, run: str, report: Callable[..., N
         "DATABASE_URL": urls.get("postgres") or config.require_database_url(),
         "REDIS_URL": urls.get("redis") or config.require_redis_url(),
         "VECTOR_DB_URL": urls.get("chroma") or config.require_vector_db_url(),
-        **({"CLAWQ_API_PORT": str(api_port)} if api_port else {}),
+        **{one.variable: str(chosen[one.name]) for one in LISTENERS if one.name in chosen},
     }
     return Plan(
         servers=tuple(servers),
         lines=tuple(lines),
+        ports=chosen,
         root=procfile_path.parent,
         env=_environment(home, exported, run),
         exported=exported,
         database_url=Settings(database_url=exported["DATABASE_URL"]).require_database_url(),
-        api_url=f"http://{ports.LOOPBACK}:{api_port}" if api_port else None,
         grace_s=config.drain_s + DRAIN_MARGIN_S,
     )
 
 
-def _api_port(home: Home, config: Settings) -> int:
-    wanted = config.api_port
-    if wanted and not ports.is_free(wanted):
-        raise SettingsError(
-            f"Port {wanted} on {ports.LOOPBACK} is taken: set CLAWQ_API_PORT to another, or to 0 for a free one."
-        )
-    if wanted:
-        return wanted
-    memo = home.path / "ports.json"
-    chosen = ports.pick(files.read_json(memo).get("api"))
-    files.write_json(memo, {"api": chosen})
-    return chosen
+def _lines(path: Path, without: Collection[str]) -> list[procfile.Line]:
+    lines = procfile.read(path)
+    if unknown := set(without) - {line.name for line in lines}:
+        raise SettingsError(f"The Procfile has no line {min(unknown)} to leave out.")
+    return [line for line in lines if line.name not in without]
+
+
+def _ensure_password(file: Path) -> None:
+    if not file.exists() or not file.read_text().strip():
+        files.write_private(file, secrets.token_urlsafe(24) + "\n")
 
 
 def _environment(home: Home, exported: Mapping[str, str], run: str) -> dict[str, str]:

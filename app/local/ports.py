@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 
 LOOPBACK = "127.0.0.1"
 
@@ -25,15 +26,14 @@ def is_free(port: int) -> bool:
     return True
 
 
-def pick(remembered: int | None = None) -> int:
-    """The remembered port if it is still free, else a free one.
+def pick(remembered: int | None = None, *, without: Collection[int] = ()) -> int:
+    """The remembered port if it is still free, else a free one; in neither case one of `without`.
 
     Raises:
         OSError: no free port was found.
     """
-    if remembered and is_free(remembered):
-        return remembered
-    for port in random.sample(range(_FIRST, _LAST + 1), _TRIES):
-        if is_free(port):
+    tries = random.sample(range(_FIRST, _LAST + 1), _TRIES)
+    for port in [remembered, *tries] if remembered else tries:
+        if port not in without and is_free(port):
             return port
     raise OSError(f"no free port between {_FIRST} and {_LAST} on {LOOPBACK}")

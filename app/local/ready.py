@@ -1,4 +1,4 @@
-"""Waiting until a stack that was started does its work: the API answers, and every worker consumes."""
+"""Waiting until a stack that was started does its work: what listens answers, and every worker consumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.local import ports
 from app.local.plan import StartFailed
 from app.local.procfile import Line
 
-_API_TIMEOUT_S = 120.0
+_ANSWER_TIMEOUT_S = 120.0
 _WORKERS_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 
@@ -22,18 +22,18 @@ _POLL_S = 0.1
 Pids = Callable[[], Mapping[str, int | None]]
 
 
-async def wait_for_api(api_url: str, log_file: Path) -> None:
-    """Wait until the API says that it is ready.
+async def wait_for_answer(name: str, probe: str, log_file: Path) -> None:
+    """Wait until the process of this name says at `probe` that it is ready.
 
     Raises:
-        StartFailed: it is not, within two minutes.
+        StartFailed: it does not, within two minutes.
     """
-    deadline = time.monotonic() + _API_TIMEOUT_S
+    deadline = time.monotonic() + _ANSWER_TIMEOUT_S
     last = "no answer"
     async with _client() as client:
         while time.monotonic() < deadline:
             try:
-                answer = await client.get(f"{api_url}/ready")
+                answer = await client.get(probe)
             except httpx.HTTPError as exc:
                 last = str(exc) or type(exc).__name__
             else:
@@ -41,7 +41,7 @@ async def wait_for_api(api_url: str, log_file: Path) -> None:
                     return
                 last = f"{answer.status_code} {answer.text[:300]}"
             await asyncio.sleep(_POLL_S)
-    raise StartFailed(f"The API is not ready within {_API_TIMEOUT_S:.0f} s: {last}", log_file)
+    raise StartFailed(f"{name} is not ready within {_ANSWER_TIMEOUT_S:.0f} s: {last}", log_file)
 
 
 def workers_of(lines: tuple[Line, ...]) -> frozenset[str]:

@@ -54,9 +54,13 @@ class Member:
     state: State
 
 
-def write(home: Home, run: str, api_url: str | None, members: Iterable[Member]) -> None:
-    """Replace the record of this run."""
-    record = {"run": run, "api_url": api_url, "processes": [asdict(member) for member in members]}
+#: Where clients find what listens; a stack may lack some of these.
+URLS = ("api_url", "ws_url", "flower_url")
+
+
+def write(home: Home, run: str, urls: Mapping[str, str], members: Iterable[Member]) -> None:
+    """Replace the record of this run; `urls` are some of `URLS`."""
+    record = {"run": run, **urls, "processes": [asdict(member) for member in members]}
     files.write_json(home.record_file, record)
 
 

@@ -15,6 +15,7 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from app.local import home as homes
 from app.local import logfiles, record
 from app.local.home import Home
 from app.local.plan import DRAIN_MARGIN_S, ROOT, StartFailed, make_plan, prepare_database
-from app.local.ready import wait_for_api, wait_for_workers, workers_of
+from app.local.ready import wait_for_answer, wait_for_workers, workers_of
 from app.local.servers import ServerFailed, wait_until_ready
 from app.local.watchers import Watched
 from app.settings import settings
@@ -50,12 +51,13 @@ def report(event: str, **details: Any) -> None:
 class Supervisor:
     """One stack, from start to stop. The caller holds the home's lock."""
 
-    def __init__(self, home: Home, procfile: Path, *, bare: bool) -> None:
+    def __init__(self, home: Home, procfile: Path, *, without: Sequence[str], bare: bool) -> None:
         self._home = home
         self._procfile = procfile
+        self._without = without
         self._bare = bare
         self._run_id = secrets.token_hex(16)
-        self._api_url: str | None = None
+        self._urls: dict[str, str] = {}
         self._started = False
         self._engines: list[Watched] = []
         self._processes: list[Watched] = []
@@ -85,7 +87,9 @@ class Supervisor:
             await self._stop()
 
     async def _start(self) -> dict[str, Any]:
-        plan = await asyncio.to_thread(make_plan, self._home, self._procfile, self._run_id, report)
+        plan = await asyncio.to_thread(
+            make_plan, self._home, self._procfile, self._run_id, report, without=self._without
+        )
         for server in plan.servers:
             report("step", text=f"starting {server.version}")
             watched = Watched.server(server, self._home.log(server.name), self._run_id)
@@ -103,22 +107,22 @@ class Supervisor:
         if not self._bare:
             report("step", text="bringing the database up to date")
             key = await asyncio.to_thread(prepare_database, plan.database_url, self._home.key_file)
-        self._api_url = plan.api_url
+        self._urls = plan.urls
         for line in plan.lines:
             report("step", text=f"starting {line.name}")
             watched = Watched.line(line, plan.env, plan.root, self._home.log(line.name), plan.grace_s)
             self._processes.append(watched)
             await watched.start()
             self._write()
-        if plan.api_url:
-            report("step", text=f"waiting for {plan.api_url}/ready")
-            await wait_for_api(plan.api_url, self._home.log("api"))
+        for name, probe in plan.probes.items():
+            report("step", text=f"waiting for {probe}")
+            await wait_for_answer(name, probe, self._home.log(name))
         if plan.api_url and key:
             report("step", text="waiting for the workers")
             await wait_for_workers(plan.api_url, key, workers_of(plan.lines), self._pids, self._home.log)
         self._started = True
         self._write()
-        return {"api_url": plan.api_url, "api_key": key, "home": str(self._home.path)}
+        return {**plan.urls, "api_key": key, "home": str(self._home.path)}
 
     async def _keep(self) -> None:
         while True:
@@ -135,7 +139,7 @@ class Supervisor:
         members = [watched.member() for watched in (*self._engines, *self._processes)]
         if members != self._written:
             with suppress(OSError):
-                record.write(self._home, self._run_id, self._api_url, members)
+                record.write(self._home, self._run_id, self._urls, members)
                 self._written = members
 
     async def _stop(self) -> None:
@@ -167,14 +171,14 @@ def end_orphans(home: Home) -> None:
     record.clear(home)
 
 
-async def _supervise(home: Home, procfile: Path, *, leash: bool, bare: bool) -> None:
+async def _supervise(home: Home, procfile: Path, *, without: Sequence[str], leash: bool, bare: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         loop.add_signal_handler(sign, stop.set)
     if leash:
         loop.add_reader(sys.stdin.fileno(), stop.set)
-    await Supervisor(home, procfile, bare=bare).run(stop)
+    await Supervisor(home, procfile, without=without, bare=bare).run(stop)
 
 
 def _say(exc: ClawqError | OSError, home: Path) -> str:
@@ -190,6 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.local.supervisor")
     parser.add_argument("home", type=Path)
     parser.add_argument("--procfile", type=Path, default=ROOT / "Procfile")
+    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="a line to leave out")
     parser.add_argument("--leash", action="store_true", help="end when standard input does")
     parser.add_argument("--bare", action="store_true", help="no schema and no API key: not clawq's processes")
     args = parser.parse_args(argv)
@@ -200,7 +205,9 @@ def main(argv: list[str] | None = None) -> int:
         os.environ["CLAWQ_HOME"] = str(home.path)
         with homes.acquire(home):
             end_orphans(home)
-            asyncio.run(_supervise(home, args.procfile.absolute(), leash=args.leash, bare=args.bare))
+            asyncio.run(
+                _supervise(home, args.procfile.absolute(), without=args.without, leash=args.leash, bare=args.bare)
+            )
     except (ClawqError, OSError) as exc:
         log.exception("the stack did not run")
         log_file = getattr(exc, "log_file", None)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.cli import Cli
 from tests.support import HTTP, eventually
 
 ROOT = Path(__file__).parent.parent.parent
@@ -103,8 +104,9 @@ def up(home: Path, *options: str, **settings: str) -> Iterator[Stack]:
         for name, value in os.environ.items()
         if not name.startswith(("CLAWQ_", "DATABASE", "REDIS", "VECTOR"))
     }
-    env |= {"CLAWQ_HOME": str(home), "CLAWQ_API_PORT": "0", **settings}
-    command = [PROGRAMS / "clawq", "up", "--background", "--json", *options]
+    env |= {"CLAWQ_HOME": str(home), "CLAWQ_API_PORT": "0", "CLAWQ_WS_PORT": "0", **settings}
+    # Nobody looks at Flower here, and it takes its time to start.
+    command = [PROGRAMS / "clawq", "up", "--background", "--json", "--without", "flower", *options]
     up = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert up.returncode == 0, up.stderr
     told = json.loads(up.stdout)
@@ -119,3 +121,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One stack for all acceptance tests, with short leases so that recovery can be awaited."""
     with up(tmp_path_factory.mktemp("stack") / "home", CLAWQ_LEASE_S="3", CLAWQ_DRAIN_S="1") as stack:
         yield stack
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[Cli]:
+    """The command line, with nothing running yet."""
+    made = Cli(tmp_path / "home")
+    yield made
+    made.run("down")

@@ -38,13 +38,6 @@ def test_a_second_clock_is_harmless(stack: Stack) -> None:
     assert stack.events(task["id"]) == ["accepted", "queued", "running", "succeeded"]
 
 
-def test_flower_shows_the_workers(stack: Stack) -> None:
-    port = ports.pick()
-    with running(stack, "celery", "-A", "app", "flower", f"--port={port}", "--address=127.0.0.1"):
-        page = eventually(lambda: _page(f"http://127.0.0.1:{port}/workers"), timeout=30)
-    assert "Flower" in page
-
-
 def test_flask_runs_the_api(stack: Stack) -> None:
     port = ports.pick()
     with running(stack, "flask", "--app", "api", "run", "--port", str(port)):

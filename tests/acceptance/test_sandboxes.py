@@ -134,11 +134,11 @@ def test_a_worker_with_many_programs_stays_small(wide: Stack, inside: Inside) ->
 
 
 def test_a_worker_does_not_grow_with_what_it_has_run(wide: Stack, inside: Inside) -> None:
-    """`make bench-sandboxes` takes a thousand tasks for it; here it is four hundred, for the time they take."""
-    results(inside, batch(wide, TALKER, 100))
+    """`make bench-sandboxes` takes a thousand tasks for it; here it is two hundred, for the time they take."""
+    results(inside, batch(wide, TALKER, 80))
     await_reserve(wide)
     before = rss(wide)
-    results(inside, batch(wide, TALKER, 300))
+    results(inside, batch(wide, TALKER, 120))
     await_reserve(wide)
     assert rss(wide) <= 1.05 * before
     eventually(lambda: len(inside.containers()) == WARM, timeout=30)

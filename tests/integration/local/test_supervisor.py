@@ -167,7 +167,9 @@ def test_down_ends_what_a_killed_supervisor_left(stack: Stack) -> None:
 def test_stale_files_of_another_life_do_no_harm(stack: Stack) -> None:
     home = stack.home
     home.lock_file.write_text(json.dumps({"pid": os.getpid(), "create_time": psutil.Process().create_time()}))
-    record.write(home, "gone", "http://127.0.0.1:1", [record.Member("api", "api", os.getpid(), 1.0, "running")])
+    record.write(
+        home, "gone", {"api_url": "http://127.0.0.1:1"}, [record.Member("api", "api", os.getpid(), 1.0, "running")]
+    )
     record.write_env(home, {"DATABASE_URL": "postgresql://clawq:x@127.0.0.1:1/clawq"})
     stack.up()
     assert stack.query("SELECT 1") == [(1,)]

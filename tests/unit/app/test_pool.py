@@ -104,6 +104,18 @@ def test_what_was_grown_can_be_shrunk_again(pool: ThreadPool) -> None:
     assert pool.limit == 1
 
 
+def test_a_thread_that_does_not_start_is_not_waited_for(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            pool.grow(1)
+    assert threads(pool) == 2
+    pool.on_stop()
+
+
 def fail(error: BaseException) -> None:
     raise error
 

@@ -43,6 +43,9 @@ def test_a_postgres_url_of_any_spelling_is_for_psycopg2(environment: pytest.Monk
         ("CLAWQ_SANDBOX_CEILING", "128 MB"), ("CLAWQ_SANDBOX_IMAGES", "a b"),
         ("CLAWQ_SANDBOX_RUNTIMES", '{"perl": "runsc"}'), ("CLAWQ_SANDBOX_RUNTIMES", "runsc"),
         ("CLAWQ_SANDBOX_NETWORKS", "egress,host"), ("CLAWQ_SANDBOX_NETWORKS", "container:db"),
+        ("CLAWQ_WS_PORT", "-1"), ("CLAWQ_FLOWER_USER", "a:b"), ("CLAWQ_FLOWER_USER", "a b"),
+        ("CLAWQ_FLOWER_PASSWORD", "1234567"), ("CLAWQ_FLOWER_PASSWORD", "correct horse"),
+        ("CLAWQ_FLOWER_PASSWORD", "pässwörter"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_by_name(environment: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -101,7 +101,7 @@ def test_a_proxy_is_not_asked_for_the_stack_on_this_machine(
     environment.delenv("NO_PROXY")
     environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     with serving(lambda *_: (200, '{"items": []}')) as url:
-        record.write(homes.open_home(settings().home), "run", url, [])
+        record.write(homes.open_home(settings().home), "run", {"api_url": url}, [])
         assert Client().get("/tasks") == {"items": []}
 
 

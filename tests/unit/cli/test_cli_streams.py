@@ -9,7 +9,6 @@ from rich.console import Console
 
 from app.cli import main as entry
 from app.cli import render
-from app.cli.client import Client
 from tests.unit.cli.conftest import Cli, serving
 
 
@@ -45,10 +44,10 @@ def test_closed_streams_are_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None
 def test_who_stops_waiting_is_told_that_the_task_goes_on(
     cli: Cli, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    environment.setattr(Client, "follow", interrupted)
+    environment.setattr("app.cli.stream.follow", interrupted)
     environment.setattr(sys, "argv", ["clawq", "submit", "-c", "x", "--wait"])
     with serving(lambda *_: (201, '{"id": "some-id"}')) as url:
         environment.setenv("CLAWQ_API_URL", url)

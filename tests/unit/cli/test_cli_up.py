@@ -22,7 +22,7 @@ def test_what_up_says_starts_on_a_line_of_its_own(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(render, "out", Console(force_terminal=True, color_system=None))
     monkeypatch.setattr(render, "err", Console(file=terminal, force_terminal=True, color_system=None))
-    monkeypatch.setattr(control, "status", lambda _: control.Status(cast("Any", None), True, None, ()))
+    monkeypatch.setattr(control, "status", lambda _: control.Status(cast("Any", None), True, {}, ()))
     events = [{"event": "step", "text": "waiting"}, {"event": "ready", "api_url": "http://x", "home": str(tmp_path)}]
     starting = SimpleNamespace(home=None, events=lambda: iter(events))
     stack._follow(cast("Any", starting), background=True, as_json=False)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.cli import board, workflow
+from app.cli import board, stream, workflow
 from app.cli import main as entry
-from app.cli.client import ApiError, Client
+from app.cli.client import ApiError, Away, Client
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.test_cli_board import STATES, node
 
@@ -39,6 +42,8 @@ class Api:
         self.states = ["pending"]
         self.graph = EMPTY
         self.error: str | None = None
+        #: What the stream of events yields.
+        self.told: Iterator[bytes] | None = None
 
     def get(self, path: str, **params: Any) -> Any:
         self.asked.append(("GET", path, params))
@@ -76,6 +81,13 @@ def api(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     monkeypatch.setattr(Client, "__init__", lambda _: None)
     for verb in ("get", "post", "send"):
         monkeypatch.setattr(Client, verb, lambda _, *args, verb=verb, **kwargs: getattr(served, verb)(*args, **kwargs))
+
+    @contextmanager
+    def told(*_: Any, **__: Any) -> Iterator[Iterator[bytes] | None]:
+        news, served.told = served.told, None
+        yield news
+
+    monkeypatch.setattr(Client, "stream", told)
     monkeypatch.setattr(board.time, "sleep", lambda _: None)
     return served
 
@@ -179,13 +191,54 @@ def test_a_workflow_is_looked_at_no_oftener_than_twice_a_second(api: Api, monkey
 
     monkeypatch.setattr(board.time, "monotonic", lambda: now)
     monkeypatch.setattr(board.time, "sleep", sleep)
-    # Answered at once each time, as if too many waited already.
+    # Nothing is told, as if too many followed already. What looks like the end is looked at at once.
     api.states = ["running"] * 9 + ["succeeded"]
     assert api.run("show", "w1", "--watch") == 0
     graphs = [path for _, path, *_ in api.asked if path.endswith("/graph")]
     assert len(graphs) == 10
     assert now - 100 >= 4
-    assert [params["wait"] for _, path, params in api.asked if path == "/workflows/w1"] == [0.0] + [0.5] * 9
+
+
+@pytest.mark.timeout(20)
+def test_a_workflow_is_looked_at_when_something_has_happened(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "_STILL_S", 3600)
+    monkeypatch.setattr(board, "_LOOK_S", 0)
+    looked = threading.Semaphore(0)
+
+    def told() -> Iterator[bytes]:
+        for state in ("running", "succeeded"):
+            looked.acquire()
+            api.states = [state]
+            yield b'id: 1\nevent: event\ndata: {"kind": "any"}\n\n'
+
+    def graph(*_: Any, **__: Any) -> Any:
+        looked.release()
+        return EMPTY
+
+    api.states, api.told = ["pending"], told()
+    monkeypatch.setattr(Api, "graph", property(graph, lambda *_: None), raising=False)
+    assert api.run("show", "w1", "--watch") == 0
+    assert [line.split() for line in api.shown().err.splitlines()] == [
+        ["workflow", "pending"], ["workflow", "running"], ["workflow", "succeeded"],
+    ]  # fmt: skip
+
+
+def test_a_watch_outlives_an_api_that_is_away(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [Away("no answer")] * 3 + [told("running"), EMPTY, Away("no answer"), told("failed"), EMPTY]
+
+    def get(*_: Any, **__: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Away):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Client, "get", get)
+    assert api.run("show", "w1", "--watch") == 1
+    assert answers == []
+    answers.append(Away("no answer"))
+    monkeypatch.setattr(stream, "_PATIENCE_S", -1)
+    assert api.run("show", "w1", "--watch") == 1
+    assert "no answer" in api.shown().err
 
 
 @pytest.mark.parametrize(("why", "code"), [(KeyboardInterrupt(), 130), (ApiError("gone"), 1)])
@@ -199,7 +252,7 @@ def test_who_stops_watching_is_told_that_the_workflow_goes_on(
     assert api.run("show", "w1", "--watch") == code
     said = api.shown().err
     assert "The workflow goes on." in said
-    assert "clawq workflow show w1 --watch" in said
+    assert "clawq watch w1" in said
     assert "clawq workflow cancel w1" in said
 
 

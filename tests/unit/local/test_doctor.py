@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import socket
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from app.local import doctor
+from app.local import doctor, ports
+from app.local.listeners import LISTENERS, Listener
 from app.settings import settings
 
 
@@ -16,7 +18,8 @@ def states(monkeypatch: pytest.MonkeyPatch, *sandboxes: tuple[str, bool, str]) -
 
 
 def test_one_usable_sandbox_is_enough(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("CLAWQ_API_PORT", "0")
+    for listener in LISTENERS:
+        environment.setenv(listener.variable, "0")
     found = states(environment, ("docker", False, "no engine"), ("process", True, "Landlock"))
     assert (found["docker"], found["process"]) == ("warn", "ok")
     assert "fail" not in found.values()
@@ -42,6 +45,17 @@ def test_a_chroma_that_does_not_answer_is_a_warning(environment: pytest.MonkeyPa
     (check,) = (check for check in doctor.examine(settings()) if check.name == "chroma")
     assert check.state == "warn"
     assert "no answer (ConnectError)" in check.detail
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+def test_a_taken_port_is_named(environment: pytest.MonkeyPatch, listener: Listener) -> None:
+    with socket.create_server((ports.LOOPBACK, 0)) as server:
+        port = server.getsockname()[1]
+        for other in LISTENERS:
+            environment.setenv(other.variable, str(port) if other == listener else "0")
+        checks = [check for check in doctor.examine(settings()) if check.name == "port"]
+    assert [check.state for check in checks] == ["fail" if one == listener else "ok" for one in LISTENERS]
+    assert any(f"{port} is taken: set {listener.variable}" in check.detail for check in checks)
 
 
 def test_too_little_space_fails(environment: pytest.MonkeyPatch) -> None:

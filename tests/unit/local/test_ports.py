@@ -17,6 +17,7 @@ def test_a_remembered_port_is_kept_while_it_is_free() -> None:
         port = server.getsockname()[1]
         assert ports.pick(port) != port
     assert ports.pick(port) == port
+    assert ports.pick(port, without=[port]) != port
 
 
 def test_picked_ports_stay_below_those_of_outgoing_connections() -> None:

@@ -44,4 +44,4 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 
 def test_the_project_s_procfile_has_the_roles_that_programs_rely_on() -> None:
     names = [line.name for line in procfile.read(ROOT / "Procfile")]
-    assert {"api", "gateway", "coordinator", "execution", "memory", "clock"} <= set(names)
+    assert {"api", "ws", "gateway", "coordinator", "execution", "memory", "clock", "flower"} <= set(names)

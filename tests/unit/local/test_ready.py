@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app.local import ready
 from app.local.plan import ROOT, StartFailed
 from app.local.procfile import Line, read
-from app.local.ready import wait_for_workers, workers_of
+from app.local.ready import wait_for_answer, wait_for_workers, workers_of
 from tests.unit.cli.conftest import serving
 
 PIDS = {"gateway": 11, "execution": 12}
@@ -52,6 +53,14 @@ def test_a_worker_that_takes_no_work_is_named(pids: Mapping[str, int | None], re
     with pytest.raises(StartFailed, match=r"^Workers that take no work within 0 s: gateway\.$") as caught:
         wait(pids, registered)
     assert caught.value.log_file == Path("gateway.log")
+
+
+def test_what_does_not_become_ready_is_named_with_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "_ANSWER_TIMEOUT_S", 0.3)
+    with serving(lambda *_: (503, "no Postgres")) as url:
+        with pytest.raises(StartFailed, match=r"^ws is not ready within 0 s: 503 no Postgres$") as caught:
+            asyncio.run(wait_for_answer("ws", f"{url}/ready", Path("ws.log")))
+        assert caught.value.log_file == Path("ws.log")
 
 
 def test_the_lines_of_workers_are_known() -> None:

@@ -53,18 +53,18 @@ def test_the_env_file_refuses_what_could_be_read_in_two_ways(home: Home, value: 
 
 
 def test_a_recorded_process_that_lives_is_an_orphan(home: Home, sleeper: subprocess.Popen[bytes]) -> None:
-    record.write(home, "run", None, [member(sleeper)])
+    record.write(home, "run", {}, [member(sleeper)])
     assert [process.pid for _, process in record.orphans(home)] == [sleeper.pid]
 
 
 def test_a_stranger_with_a_recorded_pid_is_none(home: Home, sleeper: subprocess.Popen[bytes]) -> None:
-    record.write(home, "run", None, [member(sleeper, late_s=3600)])
+    record.write(home, "run", {}, [member(sleeper, late_s=3600)])
     assert record.orphans(home) == []
 
 
 def test_what_a_recorded_process_started_is_found_by_its_mark(home: Home) -> None:
     with subprocess.Popen(SLEEP, env={record.RUN_VARIABLE: "this-run"}) as process:
-        record.write(home, "this-run", None, [])
+        record.write(home, "this-run", {}, [])
         found = record.orphans(home)
         assert [p.pid for _, p in found] == [process.pid]
         record.end(found, drain_s=10)
