@@ -53,6 +53,7 @@ class Endpoint:
         answers: success statuses and their models.
         conflicts: when it answers 409, for the documentation.
         creates: whether it takes an Idempotency-Key.
+        refers: whether its body or query names things that may not be there, which answers 404.
         media_type: of its success.
         accepts: media types of its body.
     """
@@ -65,6 +66,7 @@ class Endpoint:
     answers: Mapping[int, type[BaseModel] | None]
     conflicts: str | None
     creates: bool
+    refers: bool
     media_type: str
     accepts: Sequence[str]
     body: type[BaseModel] | None
@@ -104,6 +106,7 @@ class Section:
         answers: Mapping[int, type[BaseModel] | None],
         conflicts: str | None = None,
         creates: bool = False,
+        refers: bool = False,
         media_type: str = JSON,
         accepts: Sequence[str] = (JSON,),
     ) -> Callable[[_View], _View]:
@@ -122,6 +125,7 @@ class Section:
                     answers=answers,
                     conflicts=conflicts,
                     creates=creates,
+                    refers=refers,
                     media_type=media_type,
                     accepts=accepts,
                     body=hints.get("body"),

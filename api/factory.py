@@ -9,8 +9,24 @@ from werkzeug.routing import PathConverter
 
 from api import access, openapi, problems
 from api.endpoints import Endpoint
+from api.live import route
 from api.requests import handle
-from api.views import agents, artifacts, documents, keys, memories, memory_index, operations, task, tasks, workflows
+from api.views import (
+    agents,
+    artifacts,
+    documents,
+    groupchats,
+    keys,
+    memories,
+    memory_index,
+    messages,
+    operations,
+    sessions,
+    streams,
+    task,
+    tasks,
+    workflows,
+)
 from app import logs
 
 #: The largest body: a batch of a thousand tasks, or one task with all the files a program may be given.
@@ -23,7 +39,11 @@ _SECTIONS = (
     workflows.section,
     memories.section,
     memory_index.section,
+    streams.section,
     agents.section,
+    sessions.section,
+    groupchats.section,
+    messages.section,
     keys.section,
     operations.section,
     operations.probes,
@@ -37,8 +57,11 @@ class _AnyPath(PathConverter):
     regex = "[^/](?s:.*?)"
 
 
-def create_app() -> Flask:
+def create_app(*, live: bool = False) -> Flask:
     """A Flask application. Reaches for Postgres and Redis only when a request needs them.
+
+    Args:
+        live: whether sockets may be opened; each holds a thread, so their process has many (live/server.py).
 
     Raises:
         SettingsError: the environment is not usable.
@@ -54,6 +77,8 @@ def create_app() -> Flask:
     problems.register(app)
     for endpoint in (e for section in _SECTIONS for e in section.endpoints):
         _add(app, endpoint)
+    if live:
+        route.register(app)
     openapi.register(app, [e for section in _SECTIONS for e in section.endpoints])
     return app
 

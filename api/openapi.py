@@ -143,6 +143,8 @@ def _failures(endpoint: Endpoint) -> dict[int, str]:
         found |= {401: "No valid key.", 403: f"The key lacks the scope {endpoint.scope}."}
     if endpoint.path_parts:
         found[404] = "There is no such thing, or it belongs to someone else."
+    elif endpoint.refers:
+        found[404] = "Something that it refers to is not there, or belongs to someone else."
     if endpoint.body:
         found |= {400: "The body is not JSON.", 413: "The body is too large."}
         found[415] = f"The body is not {' or '.join(endpoint.accepts)} by its type."

@@ -55,6 +55,8 @@ def handle(endpoint: Endpoint, **path: str) -> Response:
     caller = authenticate(key_text, endpoint.scope, fenced=fenced)
     g.key_id = caller.key_id
     try:
+        if any("\0" in part for part in path.values()):
+            raise NotFound
         raw = _body(endpoint)
         if not endpoint.takes_db(alone=not fenced or len(raw) > LIGHT):
             return _response(endpoint.view(**_arguments(endpoint, path, raw, caller=caller)))
@@ -140,8 +142,6 @@ def _replayed(answer: idempotency.Answer) -> Response:
 
 
 def _arguments(endpoint: Endpoint, path: Mapping[str, str], raw: bytes, **given: Any) -> dict[str, Any]:
-    if any("\0" in part for part in path.values()):
-        raise NotFound
     arguments = dict(path) | {name: value for name, value in given.items() if name in endpoint.takes}
     if endpoint.body:
         _check_media_type(endpoint, raw)

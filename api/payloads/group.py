@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from api.payloads.common import In, Name, Out, Page, PageQuery, Words
 from app.moments import Stamp
-from app.programs import ImageName, Language, RuntimeName
+from app.programs import CodeLimits, ImageName, Language, RuntimeName
 from app.queues import Queue
 from app.tasks.types import TASK_TYPES
 
@@ -20,6 +20,7 @@ class SandboxIn(In):
 
     images: dict[Language, ImageName] | None = Field(None, description="Container image by task type.")
     runtime: RuntimeName | None = Field(None, description="OCI runtime of the engine, for all of its programs.")
+    limits: CodeLimits | None = Field(None, description="The most that its programs get, whatever their tasks ask for.")
 
 
 class ConfigurationIn(In):

@@ -31,7 +31,7 @@ class WorkIn(In):
     """What there is to do, alone or in a workflow."""
 
     task_type: Annotated[str, Field(min_length=1, max_length=50)] = Field(
-        description=f"One of {', '.join(sorted(TASK_TYPES))}."
+        description="What kind of work it is.", json_schema_extra={"enum": [*sorted(TASK_TYPES)]}
     )
     payload: dict[str, Any] = Field(
         description=f"What the task type needs: {', '.join(f'{t.payload.__name__} (`{t.name}`)' for t in _TYPES)}."

@@ -48,7 +48,7 @@ _Condition = Annotated[
 _Elements = Annotated[
     Any,
     AfterValidator(_elements),
-    WithJsonSchema({"anyOf": [{"type": "array", "maxItems": MAX_ITEMS}, {"type": "object"}]}),
+    WithJsonSchema({"anyOf": [{"type": "array", "maxItems": MAX_ITEMS}, {"type": "object", "required": ["$ref"]}]}),
 ]
 
 

@@ -32,7 +32,14 @@ from app.memory.payloads import ConsolidatePayload, ForgetPayload, SearchPayload
 section = Section("Memories")
 
 
-@section.route("POST", "/memories", scope="submit", answers={201: StoredMemoryOut, 200: StoredMemoryOut}, creates=True)
+@section.route(
+    "POST",
+    "/memories",
+    scope="submit",
+    answers={201: StoredMemoryOut, 200: StoredMemoryOut},
+    creates=True,
+    refers=True,
+)
 def store_memory(db: Session, caller: Caller, body: StorePayload) -> Reply:
     """Remember a text.
 
@@ -48,7 +55,7 @@ def store_memory(db: Session, caller: Caller, body: StorePayload) -> Reply:
     return Reply(told, 201 if stored.result == "created" else 200, location=f"{PREFIX}/memories/{stored.id}")
 
 
-@section.route("POST", "/memories/batch", scope="submit", answers={201: MemoryBatchOut}, creates=True)
+@section.route("POST", "/memories/batch", scope="submit", answers={201: MemoryBatchOut}, creates=True, refers=True)
 def store_memories(db: Session, caller: Caller, body: MemoryBatchIn) -> Reply:
     """Remember up to 1000 texts, all or none."""
     new = [memory.to_new_memory() for memory in body.memories]

@@ -27,7 +27,7 @@ section = Section("Tasks")
 _submissions: Gather[tuple[Caller, NewTask], Any] = Gather(submit_each, single)
 
 
-@section.route("POST", "/tasks", scope="submit", answers={202: TaskOut}, creates=True)
+@section.route("POST", "/tasks", scope="submit", answers={202: TaskOut}, creates=True, refers=True)
 def submit_task(caller: Caller, body: TaskIn, db: Session | None = None) -> Reply:
     """Submit a task.
 
@@ -41,7 +41,7 @@ def submit_task(caller: Caller, body: TaskIn, db: Session | None = None) -> Repl
     return Reply(TaskOut.model_validate(task._asdict()), 202, location=f"{PREFIX}/tasks/{task.id}")
 
 
-@section.route("POST", "/tasks/batch", scope="submit", answers={202: TaskBatchOut}, creates=True)
+@section.route("POST", "/tasks/batch", scope="submit", answers={202: TaskBatchOut}, creates=True, refers=True)
 def submit_batch(db: Session, caller: Caller, body: TaskBatchIn) -> Reply:
     """Submit up to 1000 tasks, all or none."""
     try:

@@ -30,7 +30,9 @@ from schema.workflows import ENDED
 section = Section("Workflows")
 
 
-@section.route("POST", "/workflows", scope="submit", answers={202: WorkflowOut}, creates=True, accepts=(JSON, YAML))
+@section.route(
+    "POST", "/workflows", scope="submit", answers={202: WorkflowOut}, creates=True, refers=True, accepts=(JSON, YAML)
+)
 def submit_workflow(db: Session, caller: Caller, body: WorkflowIn) -> Reply:
     """Submit a workflow: all of its tasks, or none.
 

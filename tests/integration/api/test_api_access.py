@@ -115,6 +115,10 @@ def test_an_id_that_cannot_be_is_not_there(admin: Caller, path: str) -> None:
     assert admin.get(path, status=404)["code"] == "not_found"
 
 
+def test_an_id_that_cannot_be_is_not_there_for_a_repeat_either(admin: Caller) -> None:
+    assert admin.post("/workflows/%00/rerun", status=404, headers={"Idempotency-Key": "k"})["code"] == "not_found"
+
+
 def test_no_secret_is_kept_anywhere(admin: Caller) -> None:
     made = admin.post("/keys", {"name": "ci", "scopes": ["read"]}, status=201, headers={"Idempotency-Key": "once"})
     secret = made["key"].split("_", 2)[2]

@@ -38,7 +38,7 @@ def test_an_agent_is_made_shown_changed_and_removed(admin: Caller, ada: Caller) 
 
 
 def test_what_an_agent_says_of_sandboxes_is_kept_as_it_was_given(admin: Caller, ada: Caller) -> None:
-    sandbox = {"images": {"python": "science:2"}, "runtime": "runsc"}
+    sandbox = {"images": {"python": "science:2"}, "runtime": "runsc", "limits": {"memory_mb": 128}}
     agent = admin.post("/agents", AGENT | {"configuration": {"sandbox": sandbox}}, status=201)
     assert agent["configuration"] == {"sandbox": sandbox}
     wrong = admin.call("PATCH", f"/agents/{agent['id']}", {"configuration": {"sandbox": {"images": {"echo": "x"}}}})
