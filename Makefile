@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down test chaos soak guards check bench bench-sandboxes bench-workflows bench-memory lock clean
+.PHONY: help install demo up down test chaos soak guards check bench bench-sandboxes bench-workflows bench-memory bench-sockets lock clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,16 +47,20 @@ check: install ## Check format, lint, types and the direction of imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: install ## Measure throughput, latency and workflows beside plain Celery, then sandboxes and memory
+bench: install ## Measure throughput, latency and workflows beside plain Celery, then sandboxes, memory and sockets
 	$(VENV)/bin/python -m benchmarks.throughput
 	$(VENV)/bin/python -m benchmarks.workflows
 	$(VENV)/bin/python -m benchmarks.sandboxes
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.retrieval
+	$(VENV)/bin/python -m benchmarks.sockets
 
 bench-memory: install ## Measure memory alone, beside Chroma, and how much of what is asked for is found
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.retrieval
+
+bench-sockets: install ## Measure sockets alone: how soon a client hears, a crowd that follows, one that is only there
+	$(VENV)/bin/python -m benchmarks.sockets
 
 bench-sandboxes: install ## Measure sandboxes alone, beside containers that are started by hand (needs an engine)
 	$(VENV)/bin/python -m benchmarks.sandboxes

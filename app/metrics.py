@@ -19,6 +19,7 @@ LEASES_EXPIRED = Counter("lease_expiries", "Attempts taken back from workers tha
 REDISPATCHES = Counter("redispatches", "Envelopes sent again because nobody claimed the task.")
 REDIS_LOSSES = Counter("redis_losses", "Times a clock found Redis new, restarted or flushed, and sent all again.")
 PUBLISH_FAILURES = Counter("publish_failures", "Envelopes and notices that Redis did not take in time.")
+MESSAGES_DELIVERED = Counter("messages_delivered", "Messages that got their place in an inbox.")
 WORKFLOWS_COMPLETED = Counter("workflows_completed", "Workflows that ended, by terminal state.", ["status"])
 CANVASES_SENT = Counter("canvases_sent", "Chains and chords sent for workflows.", ["kind"])
 CANVASES_OVERDUE = Counter("canvas_tasks_overdue", "Tasks that a chain or chord was to bring and did not in time.")
@@ -37,6 +38,10 @@ MEMORIES_INDEXED = Counter("memories_indexed", "Memories written to the index.")
 MEMORY_INDEX_FAILURES = Counter("memory_index_failures", "Memories that could not be indexed, by their own fault.")
 MEMORY_SEARCHES = Counter("memory_searches", "Searches answered: whole, or degraded.", ["quality"])
 
+SOCKETS = Gauge("sockets", "WebSocket connections.")
+STREAMS = Gauge("streams", "Subscriptions of sockets, and event streams.")
+FRAMES = Counter("frames", "Frames of events and messages sent to sockets and event streams.")
+
 # A queued row is not updated until it is claimed: another envelope does not make it younger.
 _COUNTS = text(
     """
@@ -46,6 +51,7 @@ _COUNTS = text(
     """
 )
 _AGENTS = text("SELECT agent_type, status, count(*) AS agents FROM agents GROUP BY agent_type, status")
+_PENDING = text("SELECT count(*) FROM messages WHERE status = 'pending' AND destination_agent_id IS NOT NULL")
 _INDEX = text(
     """
     SELECT count(*) FILTER (WHERE failed_at IS NULL) AS pending,
@@ -57,7 +63,7 @@ _INDEX = text(
 
 
 class DatabaseCollector(Collector):
-    """Gauges that only Postgres knows: queues and agents. Registered by the API, so each is exported once."""
+    """Gauges that only Postgres knows: queues, agents, messages. Registered by the API, so each is exported once."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Read the gauges. Raises sqlalchemy.exc.DBAPIError if Postgres is away: the scrape fails and says so."""
@@ -68,6 +74,7 @@ class DatabaseCollector(Collector):
             labels=["queue"],
         )
         agents = GaugeMetricFamily("agent_status", "Agents by type and status.", labels=["agent_type", "status"])
+        messages = GaugeMetricFamily("messages_pending", "Messages accepted and not yet delivered.")
         outbox = GaugeMetricFamily("memory_outbox", "Changes that an index does not know yet.", labels=["state"])
         lag = GaugeMetricFamily("memory_index_lag_seconds", "Age of the oldest change that an index does not know.")
         with transaction() as db:
@@ -77,8 +84,9 @@ class DatabaseCollector(Collector):
                     oldest.add_metric([row.queue], row.oldest_s)
             for row in db.execute(_AGENTS):
                 agents.add_metric([row.agent_type, row.status], row.agents)
+            messages.add_metric([], db.execute(_PENDING).scalar_one())
             behind = db.execute(_INDEX).one()
             outbox.add_metric(["pending"], behind.pending)
             outbox.add_metric(["failed"], behind.failed)
             lag.add_metric([], behind.lag_s)
-        yield from (tasks, oldest, agents, outbox, lag)
+        yield from (tasks, oldest, agents, messages, outbox, lag)

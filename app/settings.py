@@ -138,6 +138,16 @@ class Settings(BaseSettings):
     )
     embedding_api_key: SecretStr | None = Field(None, description="openai: the service's API key.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP API; 0 picks a free one.")
+    ws_port: int = Field(8081, ge=0, le=65535, description="Port of the WebSocket server; 0 picks a free one.")
+    ws_connections: int = Field(2000, ge=8, le=20_000, description="Most sockets of one WebSocket process.")
+    ws_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), description="Origins besides its own whose pages may open sockets, as in https://example.org, by commas."
+    )
+    flower_port: int = Field(5555, ge=0, le=65535, description="Port of Flower; 0 picks a free one.")
+    flower_user: str = Field("clawq", pattern="^[!-9;-~]+$", description="Flower's one user.")
+    flower_password: SecretStr | None = Field(
+        None, description="That user's password; default: the one that the embedded stack makes in CLAWQ_HOME."
+    )
     api_url: str | None = Field(
         None, description="Where the command line finds the API; default: the running embedded stack's."
     )
@@ -184,6 +194,14 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"https?://[^/@\s]+/?", text):
             raise ValueError("must be an http:// or https:// URL without a path, or a host's name")
         return SecretStr(text.rstrip("/"))
+
+    @field_validator("flower_password")
+    @classmethod
+    def _is_typeable(cls, password: SecretStr | None) -> SecretStr | None:
+        # What else a browser would make of it is the browser's business.
+        if password is not None and not re.fullmatch("[!-~]{8,}", password.get_secret_value()):
+            raise ValueError("must be eight or more printable ASCII characters, without blanks")
+        return password
 
     @field_validator("embedding_base_url")
     @classmethod

@@ -29,10 +29,12 @@ _AT_ONCE = 2
 _TASKS = "tests/integration/tasks"
 _FLOWS = "tests/integration/workflows"
 _MEMORY = "tests/integration/memory"
+_MESSAGES = "tests/integration/messages"
 #: Stays green without any guard: the break took the guard away and nothing else.
 _PLAIN = f"{_TASKS}/test_finish.py::test_a_success_keeps_the_result_and_closes_the_attempt"
 _LATE = f"{_TASKS}/test_claim.py::test_a_late_word_of_an_attempt_that_was_taken_back_changes_nothing"
 _DOCKER = "tests/integration/sandbox/test_battery.py::test_in_docker"
+_TENANCY = "tests/integration/api/test_api_tenancy.py::test_every_route_answers_as_if_the_other_had_never_been"
 _TICK = "tests/integration/workers/test_clock.py::test_a_tick_does_every_duty"
 
 
@@ -54,11 +56,55 @@ class Guard:
     red: Sequence[str]
 
 
+_STREAMS = "tests/integration/streams/test_streams.py"
+
+
 def _guard(name: str, file: str, text: str, instead: str, *red: str) -> Guard:
     return Guard(name, [Break(file, text, instead)], red)
 
 
 GUARDS = (
+    _guard(
+        "streams: below the horizon", "app/streams/log.py", "AND xid < (SELECT xid FROM h) ORDER", "ORDER",
+        f"{_STREAMS}::test_an_event_whose_transaction_began_earlier_and_ended_later_is_not_skipped",
+    ),
+    _guard(
+        "streams: what is told is on the disk", "app/streams/stream.py",
+        "            log.secure(db)\n", "            pass\n",
+        f"{_STREAMS}::test_what_is_told_is_on_the_disk",
+    ),
+    _guard(
+        "messages: the owner", "app/messages/find.py",
+        "if row is None or (owner is not None and row.owner != owner):", "if row is None:",
+        "tests/integration/live/test_socket_tenancy.py::test_her_ids_are_nobody_s",
+        "tests/integration/live/test_cli_tenancy.py::test_her_ids_are_nobody_s",
+    ),
+    _guard(
+        "streams: the owner", "app/streams/stream.py", "self._caller.sees not in (None, found.owner)", "False",
+        f"{_STREAMS}::test_another_owner_s_thing_is_not_there",
+        "tests/integration/live/test_socket_tenancy.py::test_her_ids_are_nobody_s",
+    ),
+    _guard(
+        "streams: the owner of each task", "app/streams/log.py", '"(CAST(:owner AS text) IS NULL OR t.owner = :owner)"',
+        '"(CAST(:owner AS text) IS NULL OR true)"', f"{_STREAMS}::test_of_an_agent_one_s_own_tasks_are_shown",
+    ),
+    _guard(
+        "streams: a task's own order", "schema/migrations/versions/0006_live.py", "    op.execute(_TRIGGER)\n", "",
+        f"{_STREAMS}::test_events_of_a_task_come_in_their_order_whichever_transaction_began_first",
+    ),
+    _guard(
+        "sockets: a look that fails", "api/live/connection.py",
+        "            subscription.rung = True\n            raise\n", "            raise\n",
+        "tests/integration/live/test_sockets.py::test_a_postgres_that_does_not_answer_costs_time_alone",
+    ),
+    _guard(
+        "tasks: the owner", "app/tasks/find.py", "if task is None or (owner is not None and task.owner != owner):",
+        "if task is None:", _TENANCY,
+    ),
+    _guard(
+        "lists of workflows: the owner", "app/workflows/find.py", 'column in ("owner", "status",',
+        'column in ("status",', _TENANCY,
+    ),
     _guard(
         "memory: the owner", "app/memory/wanted.py", '["m.owner = :w_owner"]', '["true OR m.owner = :w_owner"]',
         f"{_MEMORY}/test_search.py::test_a_narrow_question_is_answered_though_others_are_nearer",
@@ -81,6 +127,32 @@ GUARDS = (
         "WHERE id = :replaced_by AND status = 'active'\n", "WHERE id = :replaced_by\n",
         f"{_MEMORY}/test_change.py::test_two_that_replace_each_other_at_once_are_not_both_gone",
     ),
+    _guard(
+        "messages: one at a time numbers an inbox", "app/messages/deliver.py", " FOR UPDATE SKIP LOCKED", "",
+        f"{_MESSAGES}/test_deliver.py"
+        "::test_an_inbox_that_another_delivers_to_is_passed_over_and_looked_at_again",
+    ),
+    _guard(
+        "messages: in the order of acceptance", "app/messages/deliver.py", "ORDER BY position LIMIT :most",
+        "ORDER BY position DESC LIMIT :most",
+        f"{_MESSAGES}/test_deliver.py"
+        "::test_a_backlog_is_worked_off_batch_by_batch_and_no_inbox_waits_for_another",
+    ),
+    _guard(
+        "messages: an inbox is its owner's", "app/messages/find.py", ".where(Message.owner == owner, ", ".where(",
+        "tests/integration/api/test_api_messages.py::test_owners_share_agents_and_nothing_else",
+    ),
+    _guard(
+        "messages: copies hold their post", "app/messages/posts.py", " ORDER BY id FOR NO KEY UPDATE", "",
+        f"{_MESSAGES}/test_inbox.py"
+        "::test_of_two_that_acknowledge_copies_at_once_the_later_sees_that_all_are_received",
+    ),
+    _guard(
+        "messages: a closed session", "app/messages/send.py",
+        "sessions WHERE id = :id AND owner = :owner FOR SHARE", "sessions WHERE id = :id AND owner = :owner",
+        f"{_MESSAGES}/test_send.py::test_a_message_waits_for_who_is_closing",
+    ),
+    _guard("clock: messages", "workers/clock.py", "    deliver.ring_due,\n", "", _TICK),
     _guard(
         "advance: what no canvas has brought", "app/workflows/advance.py",
         '    metrics.CANVASES_OVERDUE.inc(len(db.execute(_OVERDUE, {"id": workflow.id}).all()))\n', "",

@@ -71,6 +71,7 @@ def spec_of(claim: Claim) -> SandboxSpec:
     payload = check_payload(claim.task_type, claim.payload)
     assert isinstance(payload, ProgramPayload)
     agents = claim.sandbox or {}
+    ceiling = agents.get("limits") or {}
     named = payload.image if isinstance(payload, ContainerPayload) else None
     return SandboxSpec(
         name=f"{claim.id}-{claim.attempt}",
@@ -81,7 +82,7 @@ def spec_of(claim: Claim) -> SandboxSpec:
         args=tuple(payload.args),
         env=payload.env,
         files=payload.file_bytes(),
-        limits=Limits(**payload.bounds()),
+        limits=Limits(**{name: min(value, ceiling.get(name, value)) for name, value in payload.bounds().items()}),
         image=named or (agents.get("images") or {}).get(claim.task_type),
         runtime=agents.get("runtime") or settings().sandbox_runtimes.get(claim.task_type),  # type: ignore[call-overload]
         network=payload.network or None,

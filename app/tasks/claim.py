@@ -64,7 +64,8 @@ class Claim:
     infra_failures: int
     max_attempts: int
     deadline: datetime | None
-    #: What the agent's configuration says of sandboxes: {"images": {task type: image}, "runtime": name}, both optional.
+    #: What the agent's configuration says of sandboxes: {"images": {task type: image}, "runtime": name,
+    #: "limits": {name: most}}, all optional.
     sandbox: dict[str, Any] | None = None
     #: The waits between its tries: `delay_s`, `factor`, `max_delay_s`; None: as usual (retry.py).
     retry: dict[str, float] | None = None

@@ -123,7 +123,7 @@ def attempts(db: Session, task_id: str) -> list[Attempt]:
 
 
 def weigh(
-    db: Session, query: Any, large: Sequence[str], order: Callable[[Any], tuple[Any, ...]], limit: int
+    db: Db, query: Any, large: Sequence[str], order: Callable[[Any], tuple[Any, ...]], limit: int
 ) -> tuple[list[Any], int]:
     """The rows of `query` without their `large` columns, and how many of them make a page of at most `limit`.
 
@@ -138,7 +138,7 @@ def weigh(
     opened = select(rows, before.label("before")).subquery()
     shown = _total(func.octet_length(cast(opened.c[name], Text)) for name in large)
     weight = func.sum(case((opened.c.before < MOST_BYTES, shown), else_=MOST_BYTES)).over(order_by=order(opened.c))
-    keys = [column for column in opened.c if column.name not in large]
+    keys = [column for column in opened.c if column.key not in large]
     found: list[Any] = list(db.execute(select(*keys, weight.label("weight")).order_by(*order(opened.c))))
     return found, min(limit, max(1, sum(row.weight <= MOST_BYTES for row in found)))
 

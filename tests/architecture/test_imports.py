@@ -22,6 +22,8 @@ HOMES = {
     "yaml": ("app/documents.py",),
     "alembic": ("schema/",),
     "circus": ("app/local/",),
+    "flower": ("app/flower.py",),
+    "tornado": ("app/flower.py",),
     "typer": ("app/cli/",),
     "rich": ("app/cli/",),
 }

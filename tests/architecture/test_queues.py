@@ -11,7 +11,7 @@ import pytest
 from app import agents, settings
 from app.celery import celery_app
 from app.local import procfile
-from app.queues import ADMIT, RUN, Queue
+from app.queues import ADMIT, DELIVER, RUN, Queue
 from app.tasks.types import TASK_TYPES
 from app.transport import Transport
 from tests.architecture.sources import ROOT
@@ -79,6 +79,7 @@ def test_the_four_names_are_in_step(celery) -> None:
 
 def test_envelopes_go_to_queues_that_exist(celery) -> None:
     assert celery.conf.task_routes[ADMIT]["queue"] == Queue.GATEWAY
+    assert celery.conf.task_routes[DELIVER]["queue"] == Queue.GATEWAY
     assert celery.conf.task_default_queue in set(Queue)
     assert celery.conf.task_queue_max_priority is None, "priority is decided in Postgres"
 
@@ -104,7 +105,7 @@ def test_the_broker_cannot_hang_a_worker_nor_give_work_out_again_too_soon(celery
 
 def test_celery_jobs_take_ids_alone(celery) -> None:
     jobs = {name: job for name, job in celery.tasks.items() if not name.startswith("celery.")}
-    assert {ADMIT, RUN} <= set(jobs)
+    assert {ADMIT, DELIVER, RUN} <= set(jobs)
     for name, job in jobs.items():
         for parameter in inspect.signature(job.run).parameters.values():
             assert parameter.name in ("id", "ids") or parameter.name.endswith(("_id", "_ids")), name

@@ -78,8 +78,16 @@ def test_every_route_documents_its_success_and_its_failures(app: Flask) -> None:
                     assert media == ["application/problem+json"], where
                 elif path.endswith("/artifacts/{name}"):
                     assert media == ["application/octet-stream"], where
+                elif path.endswith("/events/stream") and status == "200":
+                    assert media == ["text/event-stream"], where
                 elif status != "204" and path not in ("/metrics", "/docs", "/api/v1/openapi.json"):
                     assert response["content"]["application/json"]["schema"]["$ref"], where
+
+
+def test_where_a_body_names_other_things_the_document_says_what_is_answered_if_they_are_not_there(app: Flask) -> None:
+    document = app.test_client().get("/api/v1/openapi.json").get_json()
+    for path in ("/tasks", "/tasks/batch", "/workflows", "/memories", "/memories/batch"):
+        assert "refers to" in document["paths"]["/api/v1" + path]["post"]["responses"]["404"]["description"], path
 
 
 def test_every_reference_in_the_document_leads_somewhere(app: Flask) -> None:

@@ -21,7 +21,11 @@ from tests.conftest import _ENV, _forget, missing
 from workers.sandbox.choose import probe
 
 #: Short leases, so that recovery can be awaited; a drain that is longer than the programs that have to end in it.
-SETTINGS = {"CLAWQ_API_PORT": "0", "CLAWQ_LEASE_S": "3", "CLAWQ_DRAIN_S": "5"}
+SETTINGS = {
+    **dict.fromkeys(("CLAWQ_API_PORT", "CLAWQ_WS_PORT", "CLAWQ_FLOWER_PORT"), "0"),
+    "CLAWQ_LEASE_S": "3",
+    "CLAWQ_DRAIN_S": "5",
+}
 
 
 @pytest.fixture(scope="package")

@@ -30,7 +30,7 @@ from tests.chaos.links import Link, Loop
 from tests.chaos.process import Process
 from tests.support import HTTP, eventually
 
-ROLES = ("api", "gateway", "coordinator", "execution", "memory", "clock")
+ROLES = ("api", "ws", "gateway", "coordinator", "execution", "memory", "clock")
 EXECUTION = ("execution", "execution-2")
 WORKERS = ("gateway", "coordinator", *EXECUTION, "memory")
 #: What tasks need. Memories need Chroma as well.
@@ -56,6 +56,8 @@ class Rig:
         self.home = home
         self.inside = Inside(home.path)
         self.api_url = plan.api_url or ""
+        self.ws_url = plan.urls["ws_url"]
+        self._probes = [plan.probes[name] for name in ("api", "ws")]
         self.api_key = ""
         self._engine_ports = {server.name: _port(server.url) for server in plan.servers}
         self._links: dict[tuple[str, str], Link] = {}
@@ -198,7 +200,7 @@ class Rig:
                 process.start()
         with self.redis() as redis:
             redis.config_set("maxmemory", 0)
-        eventually(lambda: _is_ready(self.api_url), timeout=60)
+        eventually(lambda: all(map(_is_ready, self._probes)), timeout=60)
         pids = self.pids(*WORKERS)
         asyncio.run(wait_for_workers(self.api_url, self.api_key, frozenset(WORKERS), lambda: pids, self.home.log))
 
@@ -246,8 +248,8 @@ def _port(url: str) -> int:
     return int(found[1])
 
 
-def _is_ready(api_url: str) -> bool:
+def _is_ready(probe: str) -> bool:
     try:
-        return HTTP.get(f"{api_url}/ready", timeout=5).is_success
+        return HTTP.get(probe, timeout=5).is_success
     except httpx.HTTPError:
         return False

@@ -70,7 +70,7 @@ class Answer:
 class Tasks:
     """The tasks of one scenario."""
 
-    def __init__(self, api_url: str, api_key: str, home: Path, *, patient: bool = False, processes: int = 9) -> None:
+    def __init__(self, api_url: str, api_key: str, home: Path, *, patient: bool = False, processes: int = 10) -> None:
         """
         Args:
             api_url: the API.

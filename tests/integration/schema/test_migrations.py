@@ -28,7 +28,8 @@ _TIME = "timestamp with time zone"
 _VECTOR = "[" + ",".join(["0.5"] * 1536) + "]"
 _ID, _WORD = "character varying(255)", "character varying(50)"
 
-#: The deployment design's tables: column → (type, nullable, default). Its TIMESTAMPs are with a zone here.
+#: The deployment design's tables: column → (type, nullable, default). Its TIMESTAMPs are with a zone here, and
+#: a message to a group chat has no destination.
 DESIGN: dict[str, dict[str, tuple[str, bool, str | None]]] = {
     "agents": {
         "id": (_ID, False, None), "name": (_ID, False, None), "role": (_ID, False, None),
@@ -44,7 +45,7 @@ DESIGN: dict[str, dict[str, tuple[str, bool, str | None]]] = {
         "updated_at": (_TIME, False, "now()"), "completed_at": (_TIME, True, None),
     },
     "messages": {
-        "id": (_ID, False, None), "source_agent_id": (_ID, False, None), "destination_agent_id": (_ID, False, None),
+        "id": (_ID, False, None), "source_agent_id": (_ID, False, None), "destination_agent_id": (_ID, True, None),
         "message_type": (_WORD, False, None), "content": ("text", False, None), "metadata": ("jsonb", True, None),
         "status": (_WORD, False, "pending"), "created_at": (_TIME, False, "now()"), "sent_at": (_TIME, True, None),
         "received_at": (_TIME, True, None),

@@ -14,10 +14,11 @@ from sqlalchemy.exc import OperationalError
 
 from app import epoch
 from app.celery import celery_app
-from app.queues import ADMIT, ADVANCE, RUN
+from app.queues import ADMIT, ADVANCE, DELIVER, RUN
 from app.settings import settings
 from app.tasks import recover
 from tests.fleet import a_step, post_flow
+from tests.integration.messages.hands import some_agents, write
 from tests.support import (
     employ,
     empty_redis,
@@ -68,6 +69,8 @@ def test_a_tick_does_every_duty(clock: Clock) -> None:
     sql("UPDATE tasks SET next_dispatch_at = now() WHERE id = :id", id=unheard)
     sql("UPDATE tasks SET available_at = now() WHERE id = :id", id=due)
     stalled = post_flow(a_step("a"))
+    write(*some_agents(2))
+    sql("UPDATE messages SET created_at = now() - interval '2 s'")
     sql("UPDATE workers SET heartbeat_at = now() - interval '1 hour' WHERE agent_id = :id", id=gone)
     sql("INSERT INTO idempotency VALUES ('o', 'r', 'k', '', 200, '{}', NULL, now() - interval '2 days')")
     empty_redis()
@@ -75,7 +78,7 @@ def test_a_tick_does_every_duty(clock: Clock) -> None:
     assert 0 <= wait <= 1
     assert (kinds(lost.id)[-1], kinds(late)[-1]) == ("lease_expired", "failed")
     assert envelopes("execution") == [(RUN, [[unheard]])]
-    assert envelopes("gateway") == [(ADMIT, [])]
+    assert envelopes("gateway") == [(ADMIT, []), (DELIVER, [])]
     assert envelopes("coordinator") == [(ADVANCE, [[stalled]])]
     assert scalar("SELECT status FROM agents WHERE id = :id", id=gone) == "inactive"
     assert scalar("SELECT count(*) FROM idempotency") == 0

@@ -50,3 +50,18 @@ def test_odd_news_wake_nobody_and_break_nothing(news: News, data: bytes) -> None
         news._wake(data)
         assert bell
         assert not bell.is_set()
+
+
+def test_a_thread_that_does_not_start_is_started_by_the_next_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    news, started = News(most=2), [False, True]
+
+    def start(_: threading.Thread) -> None:
+        if not started.pop(0):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError), news.watch("a", "ada"):
+        pass
+    with news.watch("a", "ada") as bell:
+        assert bell is not None
+    assert started == []

@@ -75,6 +75,13 @@ def test_a_container_brings_its_image_and_gets_what_the_operator_says() -> None:
     assert (spec.network, spec.runtime, spec.limits.memory_mb) == ("egress", "runsc", 128)
 
 
+def test_no_program_gets_more_than_its_agent_gives() -> None:
+    agent = {"limits": {"wall_s": 5, "memory_mb": 512, "pids": 8}}
+    limits = a_spec(payload={"code": "1", "limits": {"wall_s": 9, "pids": 4}}, sandbox=agent).limits
+    assert (limits.wall_s, limits.memory_mb, limits.pids) == (5, 256, 4)
+    assert a_spec(payload={"code": "1"}, sandbox={"limits": None}).limits == Limits()
+
+
 @pytest.mark.usefixtures("operator")
 def test_the_agents_word_goes_before_the_settings() -> None:
     agent = {"images": {"python": "science:2"}, "runtime": "kata"}
