@@ -69,9 +69,14 @@ def authenticate(key_text: str, scope: str, *, fenced: bool = False) -> Caller:
     """
     caller = (acquaintances().find(key_text) if fenced else None) or holder(key_text)
     # Neither owner nor scopes of a key ever change.
+    require(caller, scope)
+    return caller
+
+
+def require(caller: Caller, scope: str) -> None:
+    """Raise Forbidden unless the caller's key allows `scope`."""
     if not caller.may(scope):
         raise Forbidden(f"This needs the scope {scope}; the key has {', '.join(sorted(caller.scopes)) or 'none'}.")
-    return caller
 
 
 def holder(key_text: str) -> Caller:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
-from api import problems
+from api import auth, problems
 from api.closing import closing
 from api.live import feed, ops
 from api.live.lobby import lobby
@@ -139,7 +139,7 @@ class Connection:
         try:
             said = _parse(raw)
             ref = said.get("ref") if isinstance(said, dict) and isinstance(said.get("ref"), str | int) else None
-            self._do(_model(said))
+            self._do(_model(raw))
         except ClawqError as exc:
             self._refuse(ref, exc)
         except problems.AWAY as exc:
@@ -186,7 +186,7 @@ class Connection:
         self._ack(frame, owner=caller.owner)
 
     def _subscribe(self, caller: Caller, frame: SubscribeIn) -> None:
-        ops.require(caller, "read")
+        auth.require(caller, "read")
         kind, an_id = frame.followed
         if len(self._subscriptions) >= MOST_STREAMS and frame.followed not in self._subscriptions:
             raise Conflict(f"A socket follows at most {MOST_STREAMS} things.")
@@ -283,9 +283,9 @@ def _parse(raw: str | bytes) -> Any:
     return said
 
 
-def _model(said: Any) -> Any:
+def _model(raw: str | bytes) -> Any:
     """A frame as one of the models of api/payloads/live.py. Raises Invalid."""
     try:
-        return OPS.validate_json(json.dumps(said), strict=True)
+        return OPS.validate_json(raw, strict=True)
     except ValidationError as exc:
         raise problems.invalid(exc) from None

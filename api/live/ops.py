@@ -1,4 +1,4 @@
-"""What a client may ask of a socket, besides following: who it is, submit, cancel."""
+"""What a client may ask of a socket, besides following: who it is, submit, cancel, acknowledge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from api.payloads.live import AcknowledgeIn, AuthIn, CancelIn, SubmitIn
 from api.views.tasks import submit_task
 from app import idempotency, tickets
 from app.db import single, transaction
-from app.errors import Forbidden
 from app.keys import Caller
 from app.messages.acknowledge import acknowledge as acknowledge_
 from app.messages.find import get as get_message
@@ -28,15 +27,9 @@ def authenticate(frame: AuthIn) -> Caller:
         return tickets.redeem(db, frame.ticket or "")
 
 
-def require(caller: Caller, scope: str) -> None:
-    """Raise Forbidden unless the caller's key allows `scope`."""
-    if not caller.may(scope):
-        raise Forbidden(f"This needs the scope {scope}; the key has {', '.join(sorted(caller.scopes)) or 'none'}.")
-
-
 def submit(caller: Caller, frame: SubmitIn) -> dict[str, Any]:
     """Submit a task, or answer what was answered before. Raises what `POST /api/v1/tasks` answers with."""
-    require(caller, "submit")
+    auth.require(caller, "submit")
     if frame.idempotency_key is None:
         return _accepted(submit_task(caller, frame.task).body)
     body = frame.task.model_dump_json(exclude_unset=True).encode()
@@ -51,7 +44,7 @@ def submit(caller: Caller, frame: SubmitIn) -> dict[str, Any]:
 
 def cancel_task(caller: Caller, frame: CancelIn) -> dict[str, Any]:
     """Cancel a task. Raises NotFound, or Conflict if it has ended otherwise."""
-    require(caller, "submit")
+    auth.require(caller, "submit")
     with transaction() as db:
         find.get(db, frame.task_id, caller.sees)
         return {"task_id": frame.task_id, "status": cancel(db, frame.task_id)}
@@ -59,7 +52,7 @@ def cancel_task(caller: Caller, frame: CancelIn) -> dict[str, Any]:
 
 def acknowledge(caller: Caller, frame: AcknowledgeIn) -> dict[str, Any]:
     """Acknowledge a letter. Raises NotFound, or Conflict if it is in no inbox."""
-    require(caller, "submit")
+    auth.require(caller, "submit")
     with transaction() as db:
         get_message(db, frame.message_id, caller.sees)
         acknowledge_(db, frame.message_id)

@@ -148,7 +148,7 @@ def _looks(client: Client, workflow_id: str) -> Iterator[tuple[Json, Json]]:
 
 def _end(client: Client, workflow_id: str) -> Json:
     while True:
-        workflow: Json = client.get(at("workflows", workflow_id), wait=_PATIENCE_S)
+        workflow: Json = stream.patiently(lambda: client.get(at("workflows", workflow_id), wait=_PATIENCE_S))
         if workflow["status"] in TERMINAL:
             return workflow
         # If too many wait already, the answer comes at once.
